@@ -1,0 +1,55 @@
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+# Empty means off: .pyc files are cached, without which importing torch takes 2-3 s more in every process.
+export PYTHONDONTWRITEBYTECODE :=
+
+PYTHON ?= python3.11
+VENV   ?= .venv
+OUT    ?= out/demo
+BIN    := $(VENV)/bin
+APT    := gcc libc6-dev
+# uv does not read pip's settings: a folder with a local CPU wheel of torch is handed over here, if there is one.
+WHEELS  = $(or $(UV_FIND_LINKS),$(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
+BACKEND = $(if $(WHEELS),,$(if $(filter Linux,$(shell uname -s)),--torch-backend=cpu,))
+
+.DEFAULT_GOAL := help
+.PHONY: help install tools lock demo test lint bench clean
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+install: $(VENV)/.stamp ## create .venv with every pinned dependency
+$(VENV)/.stamp: pyproject.toml constraints.txt
+	@echo "== python packages (about 1.6 GB, 10 s to 2 min)"
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -qq uv==0.13.9
+	UV_FIND_LINKS="$(WHEELS)" $(BIN)/uv pip install -q --python $(BIN)/python $(BACKEND) -c constraints.txt -e '.[dev]'
+	touch $@
+
+tools: ## install the C compiler if it is missing (Debian/Ubuntu; elsewhere it says what to install)
+	@if command -v gcc >/dev/null || command -v cc >/dev/null; then exit 0; fi; \
+	if ! command -v apt-get >/dev/null; then echo "a C11 compiler is needed: install gcc or clang (macOS: xcode-select --install)"; exit 2; fi; \
+	echo "== apt: $(APT)"; S=; [ $$(id -u) = 0 ] || S=sudo; $$S apt-get update -qq; \
+	DEBIAN_FRONTEND=noninteractive $$S apt-get install -y -qq --no-install-recommends $(APT) >/dev/null
+
+lock: install ## pin every transitive version again (constraints.txt)
+	env -u UV_FIND_LINKS -u PIP_FIND_LINKS $(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 --all-extras --no-header --no-annotate -o constraints.txt
+
+demo: install tools ## the main job: train, export, closed-loop session on a virtual board, report
+	$(BIN)/sea-dbs demo --out $(OUT) --overwrite
+
+test: install tools ## every test but those marked slow
+	$(BIN)/python -m pytest -n 2 --dist loadfile --timeout=300 --durations=10 tests
+
+lint: install ## ruff, mypy --strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: install ## speed, as ratios measured in one process (benchmarks/)
+	$(BIN)/python -m benchmarks.plant
+
+clean: ## remove the environment, caches and outputs
+	rm -rf $(VENV) out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,70 @@
+"""The root command, and the one place where an error becomes a sentence and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Annotated
+
+import typer
+
+from envs.errors import UserError
+
+app = typer.Typer(
+    name="sea-dbs",
+    help="Adaptive deep brain stimulation: train in simulation, export, close the loop on a board. "
+    "Research use only, not for human use.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+# The order of --help is the order of the work.
+COMMANDS = (
+    "demo",
+    "simulate",
+    "verify_plant",
+    "train",
+    "evaluate",
+    "export",
+    "board",
+    "session",
+    "report",
+    "doctor",
+)
+
+for _name in COMMANDS:
+    importlib.import_module(f"sea_dbs.cli.{_name}").register(app)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        typer.echo(f"sea-dbs {version('sea-dbs')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    del version
+
+
+def main() -> None:
+    """Entry point of ``sea-dbs``: 0 done, 1 a check failed, 2 wrong input, 130 interrupted."""
+    try:
+        app()
+    except UserError as error:
+        sys.stderr.write(f"sea-dbs: {error}\n")
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        sys.stderr.write("sea-dbs: interrupted\n")
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        raise SystemExit(141) from None

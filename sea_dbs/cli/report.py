@@ -1,0 +1,10 @@
+"""``sea-dbs report``."""
+
+from __future__ import annotations
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the root."""
+    del app

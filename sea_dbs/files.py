@@ -1,0 +1,117 @@
+"""Output folders and atomic writes: nothing recorded or trained is ever lost or half written."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from envs.errors import UserError
+
+
+def prepare_output_dir(out: Path, *, overwrite: bool = False, resume: bool = False) -> Path:
+    """Make ``out`` an output folder and return it.
+
+    A non-empty folder is refused unless ``resume`` (kept as it is) or ``overwrite`` (emptied) is set.
+
+    Raises:
+        UserError: the folder is not empty, is a file, or cannot be made.
+    """
+    with writing(out):
+        if out.exists() and not out.is_dir():
+            raise UserError(f"the output folder {out} is a file: choose another --out")
+        if out.is_dir() and any(out.iterdir()):
+            if not (resume or overwrite):
+                raise UserError(f"the output folder {out} is not empty: choose another --out, or pass --overwrite")
+            if overwrite and not resume:
+                _empty(out)
+        out.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+def _empty(folder: Path) -> None:
+    """Empty a folder, but only one that sea-dbs may call its own."""
+    if folder.resolve() in (Path.home().resolve(), Path.cwd().resolve(), Path("/")) or (folder / ".git").exists():
+        raise UserError(f"--overwrite would empty {folder}: choose a folder that holds outputs only")
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a failed write (disk full, no permission) into one sentence that names the place."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f"no space left on the disk of {path}: free some and start again with --resume") from error
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file so that a reader, or a crash at any time, sees the old content or the new, never a part.
+
+    Raises:
+        UserError: the disk is full or the place cannot be written; the old content stays.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fd, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        try:
+            with os.fdopen(fd, "wb") as stream:
+                write(stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            Path(name).chmod(0o644)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+def atomic_write_text(path: Path, text: str) -> None:
+    """`atomic_write` for UTF-8 text."""
+    atomic_write(path, lambda stream: stream.write(text.encode()))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically, sorted and indented, so that two equal results are equal files."""
+    atomic_write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=True) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        UserError: the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sha256_json(value: Any) -> str:
+    """Hex SHA-256 of a value's canonical JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
