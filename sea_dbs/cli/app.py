@@ -8,8 +8,6 @@ from typing import Annotated
 
 import typer
 
-from envs.errors import UserError
-
 app = typer.Typer(
     name="sea-dbs",
     help="Adaptive deep brain stimulation: train in simulation, export, close the loop on a board. "
@@ -60,11 +58,15 @@ def main() -> None:
     """Entry point of ``sea-dbs``: 0 done, 1 a check failed, 2 wrong input, 130 interrupted."""
     try:
         app()
-    except UserError as error:
-        sys.stderr.write(f"sea-dbs: {error}\n")
-        raise SystemExit(2) from None
     except KeyboardInterrupt:
         sys.stderr.write("sea-dbs: interrupted\n")
         raise SystemExit(130) from None
     except BrokenPipeError:
         raise SystemExit(141) from None
+    except Exception as error:
+        # Importing envs.errors here would import Gymnasium for every --help; whoever raised it has imported it.
+        errors = sys.modules.get("envs.errors")
+        if errors is None or not isinstance(error, errors.UserError):
+            raise
+        sys.stderr.write(f"sea-dbs: {error}\n")
+        raise SystemExit(2) from None
