@@ -1,0 +1,119 @@
+"""manifest.json: what an export folder holds, in which units, and the hash chain config -> weights -> ONNX."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from envs.errors import UserError
+from sea_dbs.files import read_json, write_json
+
+MANIFEST = "manifest.json"
+FORMAT = "sea-dbs-export-1"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelFile(_Part):
+    """One precision: the file beside the manifest, its hash and size."""
+
+    file: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    bytes: int = Field(gt=0)
+    weight_bytes: int = Field(gt=0)
+
+
+class Tensor(_Part):
+    """Name, type, axes ("batch" is free) and unit of an input or output."""
+
+    name: str
+    dtype: Literal["float32"] = "float32"
+    shape: tuple[str | int, ...]
+    unit: str
+
+
+class Normalisation(_Part):
+    """How a measured quantity becomes the network's input: input = quantity / divisor."""
+
+    quantity: str
+    unit: str
+    divisor: float = Field(gt=0)
+
+
+class Hashes(_Part):
+    """The chain, hex SHA-256. ``onnx`` is the default precision's file: the model hash a board checks."""
+
+    config: str
+    weights: str
+    onnx: str
+
+
+class Manifest(_Part):
+    """The whole file; see the fields' own types for units."""
+
+    format: Literal["sea-dbs-export-1"] = FORMAT
+    sea_dbs_version: str
+    preset: str
+    actor: dict[str, Any]
+    parameters: int = Field(gt=0)
+    hashes: Hashes
+    default: str
+    precisions: dict[str, ModelFile]
+    opset: int
+    input: Tensor
+    output: Tensor
+    normalisation: Normalisation
+    decision: str = "a slot is stimulated where logits[..., 1] > logits[..., 0]; a tie gives no pulse"
+    slots: int = Field(gt=0)
+    slot_us: float = Field(gt=0)
+    amplitude_uA: float = Field(gt=0)
+    width_us: float = Field(gt=0)
+
+    @property
+    def n_obs(self) -> int:
+        """Values in one observation."""
+        return int(self.input.shape[1])
+
+    def model(self, precision: str | None = None) -> ModelFile:
+        """The file of a precision (None: the default).
+
+        Raises:
+            UserError: this export does not hold it.
+        """
+        name = precision or self.default
+        if name not in self.precisions:
+            raise UserError(f"this export holds no precision '{name}': it has {', '.join(sorted(self.precisions))}")
+        return self.precisions[name]
+
+
+def save(folder: Path, manifest: Manifest) -> None:
+    """Write manifest.json atomically. It holds no time and no path: equal exports are equal files."""
+    write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
+
+
+def load(folder: Path) -> Manifest:
+    """Read and check an export folder's manifest.
+
+    Raises:
+        UserError: it is missing, no JSON, of another format, or a field is missing or out of range.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise UserError(f"{folder} is no export folder (no {MANIFEST}): make one with sea-dbs export RUN_DIR --out DIR")
+    data = read_json(folder / MANIFEST)
+    try:
+        manifest = Manifest.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise UserError(f"{folder / MANIFEST} is damaged or of another version: {where}: {first['msg']}") from error
+    if manifest.hashes.onnx != manifest.model().sha256:
+        raise UserError(
+            f"{folder / MANIFEST} contradicts itself: hashes.onnx is not that of its {manifest.default} file"
+        )
+    if len(manifest.input.shape) != 2 or not isinstance(manifest.input.shape[1], int):
+        raise UserError(f"{folder / MANIFEST} is damaged: input.shape must be ('batch', number of values)")
+    return manifest
