@@ -1,0 +1,113 @@
+"""Checkpoints: everything a run needs to go on as if it had never stopped, in one file that is whole or absent.
+
+A checkpoint is a tree of dicts, lists, tensors, numbers and strings, so that ``torch.load(weights_only=True)`` reads
+it: a file from elsewhere cannot run code.
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from envs.errors import UserError
+from sea_dbs.files import atomic_write
+from sea_dbs.networks import build_actor
+
+CHECKPOINT = "checkpoint.pt"
+POLICY = "policy.pt"
+FORMAT = 1  # raised when the layout of either file changes
+
+
+def pack(value: Any) -> Any:
+    """Replace NumPy arrays and numbers by what ``weights_only`` loading accepts; exact to the bit."""
+    if isinstance(value, np.ndarray):
+        data = np.ascontiguousarray(value)
+        return {
+            "__array__": torch.frombuffer(bytearray(data.tobytes()), dtype=torch.uint8)
+            if data.size
+            else torch.empty(0),
+            "dtype": data.dtype.str,
+            "shape": list(value.shape),
+        }
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, dict):
+        return {key: pack(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return tuple(pack(item) for item in value)
+    if isinstance(value, list):
+        return [pack(item) for item in value]
+    return value
+
+
+def unpack(value: Any) -> Any:
+    """The inverse of `pack`."""
+    if isinstance(value, dict):
+        if "__array__" in value:
+            data = value["__array__"].numpy().tobytes()
+            return np.frombuffer(bytearray(data), np.dtype(value["dtype"])).reshape(value["shape"])
+        return {key: unpack(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return tuple(unpack(item) for item in value)
+    if isinstance(value, list):
+        return [unpack(item) for item in value]
+    return value
+
+
+def save(path: Path, content: dict[str, Any]) -> None:
+    """Write a file of this format atomically.
+
+    Raises:
+        UserError: the disk is full or the place cannot be written; the file that was there stays.
+    """
+    packed = pack({"format": FORMAT, **content})
+    atomic_write(path, lambda stream: torch.save(packed, stream))
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a file of this format.
+
+    Raises:
+        UserError: missing, truncated, not written by this toolkit, or of another format.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}: the folder holds no trained run, or no checkpoint yet") from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise UserError(f"{path} is truncated or not a file of this toolkit, and cannot be read") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = content.get("format") if isinstance(content, dict) else type(content).__name__
+        raise UserError(f"{path} has format {found}: this version reads format {FORMAT}")
+    unpacked: dict[str, Any] = unpack(content)
+    return unpacked
+
+
+def save_policy(run: Path, actor: torch.nn.Module, spec: dict[str, Any]) -> None:
+    """Write ``policy.pt``: the actor's weights and ``spec`` (actor, n_obs, slots, preset, step, config).
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    save(run / POLICY, {"spec": spec, "weights": actor.state_dict()})
+
+
+def read_policy(run: Path) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """The actor of a run folder with its weights, and its spec.
+
+    Raises:
+        UserError: no such file, truncated, of another format, or weights that do not fit the spec.
+    """
+    path = run / POLICY
+    content = load(path)
+    try:
+        spec: dict[str, Any] = content["spec"]
+        actor = build_actor(spec["actor"], spec["n_obs"], spec["slots"])
+        actor.load_state_dict(content["weights"])
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise UserError(f"{path} does not hold the weights that its own description names") from error
+    return actor.eval(), spec

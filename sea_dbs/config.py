@@ -1,0 +1,221 @@
+"""Every setting of a training run: typed, flat, frozen, and refused in one sentence when it is wrong."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+
+from envs.errors import UserError
+from sea_dbs.files import sha256_json
+
+Preset = Literal["paper", "paper-released", "realtime"]
+ActorName = Literal["compact", "paper"]
+CriticTarget = Literal["printed", "mean", "none"]
+Exploration = Literal["gumbel", "epsilon"]
+WarmupActions = Literal["uniform-duty", "bernoulli"]
+
+Rate = Annotated[float, Field(gt=0, le=1)]  # learning rates and Polyak weights
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class TrainConfig(BaseModel):
+    """One training run. The defaults are ours; what the paper states stands in the preset ``paper``.
+
+    Times named ``*_steps`` count environment steps (decisions of one environment), the ``t`` of Eq. 14.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    # -- the world -------------------------------------------------------------------------------------------------
+    preset: Preset = "paper"  # environment preset; it fixes slots, observation and episode length
+    seed: int = Field(0, ge=0, le=99_999)  # all randomness of a run comes from this number
+    episodes: int = Field(150, ge=1, le=10_000)
+    n_envs: int = Field(8, ge=1, le=64)  # environments in lockstep; 1 is the sequential variant
+
+    # -- networks --------------------------------------------------------------------------------------------------
+    actor: ActorName = "compact"
+    hidden: int = Field(64, ge=8, le=1024)  # width of the critic's and the reward model's layers
+
+    # -- learning --------------------------------------------------------------------------------------------------
+    actor_lr: Rate = 5e-4
+    critic_lr: Rate = 1e-3
+    reward_model_lr: Rate = 1e-3
+    gamma: float = Field(0.99, ge=0, lt=1)
+    polyak: Rate = 0.05  # weight of the new value in a target: θ' <- (1 - polyak) θ' + polyak θ
+    buffer_size: int = Field(8192, ge=32, le=1_000_000)
+    batch_size: int = Field(32, ge=2, le=4096)
+    updates_per_step: int = Field(1, ge=1, le=64)  # gradient updates an environment step
+    critic_target: CriticTarget = "mean"
+    grad_clip: float = Field(10.0, gt=0, le=1e6)  # largest L2 norm of a network's gradient
+    logit_decay: float = Field(0.0, ge=0, le=1)  # weight of mean(logit²) in the actor's loss; 0 is the paper
+
+    # -- exploration -----------------------------------------------------------------------------------------------
+    warmup_steps: int = Field(240, ge=0, le=1_000_000)  # random actions, no update
+    warmup_actions: WarmupActions = "uniform-duty"
+    warmup_hold_steps: int = Field(1, ge=1, le=10_000)  # decisions for which uniform-duty keeps a drawn duty
+    exploration: Exploration = "gumbel"
+    tau_0: float = Field(1.0, gt=0, le=100)  # Gumbel-Softmax temperature at step 0, Eq. 14
+    tau_min: float = Field(0.1, gt=0, le=100)
+    tau_lambda: float = Field(0.001, ge=0, le=10)  # 1/environment step
+    epsilon_0: Share = 1.0  # exploration=epsilon: chance that a slot is drawn at random
+    epsilon_min: Share = 0.05
+    epsilon_lambda: float = Field(0.001, ge=0, le=10)  # 1/environment step
+
+    # -- run -------------------------------------------------------------------------------------------------------
+    checkpoint_steps: int = Field(240, ge=1, le=10_000_000)  # environment steps between two checkpoints
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> TrainConfig:
+        if self.batch_size > self.buffer_size:
+            raise ValueError(f"batch_size={self.batch_size} must not exceed buffer_size={self.buffer_size}")
+        if self.tau_min > self.tau_0:
+            raise ValueError(f"tau_min={self.tau_min} must not exceed tau_0={self.tau_0}")
+        if self.epsilon_min > self.epsilon_0:
+            raise ValueError(f"epsilon_min={self.epsilon_min} must not exceed epsilon_0={self.epsilon_0}")
+        return self
+
+    def env_overrides(self) -> dict[str, Any]:
+        """Keyword arguments for ``envs.make_env`` beside the preset."""
+        return {}
+
+    def to_yaml(self) -> str:
+        """All keys with their values, one a line, in the order of this class."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+    def sha256(self) -> str:
+        """Hash of all values: equal configs, equal hash."""
+        return sha256_json(self.model_dump(mode="json"))
+
+
+def preset_names() -> list[str]:
+    """Names of the configurations shipped in the package."""
+    folder = resources.files("sea_dbs.presets")
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_config(source: str | Path | None = None, overrides: Iterable[str] = ()) -> TrainConfig:
+    """Read a YAML file (or a shipped preset by its name), lay ``KEY=VALUE`` over it and check everything.
+
+    Raises:
+        UserError: no such file or preset, not flat YAML, an unknown key, or a value out of its range.
+    """
+    values: dict[str, Any] = {}
+    place = "the defaults"
+    if source is not None:
+        text, place = _read_source(source)
+        values = _parse_yaml(text, place)
+        _check(values, place)
+    for item in overrides:
+        key, equals, value = item.partition("=")
+        if not equals or not key:
+            raise UserError(f"'{item}' is not KEY=VALUE, for example episodes=20")
+        values[key] = _parse_value(value, item)
+    return _check(values, "the command line" if overrides else place)
+
+
+def config_from_mapping(values: Mapping[str, Any], place: str) -> TrainConfig:
+    """Check a mapping of all or some keys; ``place`` is named in an error.
+
+    Raises:
+        UserError: an unknown key or a value out of its range.
+    """
+    return _check(dict(values), place)
+
+
+def differing_keys(old: TrainConfig, new: TrainConfig) -> list[str]:
+    """``key: old -> new`` for every key on which two configs differ."""
+    a, b = old.model_dump(mode="json"), new.model_dump(mode="json")
+    return [f"{key} ({a[key]} there, {b[key]} now)" for key in a if a[key] != b[key]]
+
+
+def _read_source(source: str | Path) -> tuple[str, str]:
+    path = Path(source)
+    try:
+        if path.is_file():
+            return path.read_text(), str(path)
+        shipped = resources.files("sea_dbs.presets") / f"{source}.yaml"
+        if str(source) in preset_names():
+            return shipped.read_text(), f"preset {source}"
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the config {source}: {error}") from error
+    raise UserError(f"there is no config file {source} (and the presets are {', '.join(preset_names())})")
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """A loader that refuses a key given twice, where YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=deep)
+            if key in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key '{key}' stands twice", problem_mark=key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _parse_yaml(text: str, place: str) -> dict[str, Any]:
+    try:
+        values = yaml.load(text, Loader=_UniqueKeys)
+    except (yaml.YAMLError, TypeError) as error:
+        raise UserError(f"{place} is not flat YAML of KEY: VALUE lines: {' '.join(str(error).split())}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise UserError(f"{place} is not flat YAML of KEY: VALUE lines")
+    return values
+
+
+def _parse_value(text: str, item: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"the value of '{item}' cannot be read") from None
+
+
+def _check(values: dict[str, Any], place: str) -> TrainConfig:
+    for key, value in values.items():
+        if key not in TrainConfig.model_fields:
+            near = _nearest(key)
+            raise UserError(
+                f"unknown key '{key}' (value {value}) in {place}: the nearest valid key is '{near}', "
+                f"which takes {allowed_range(near)}"
+            )
+    try:
+        return TrainConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        if not first["loc"]:  # raised by _fits_together
+            raise UserError(f"{first['ctx']['error']} ({place})") from None
+        key = str(first["loc"][0])
+        raise UserError(f"{key}={values[key]} in {place} is not allowed: '{key}' takes {allowed_range(key)}") from None
+
+
+def _nearest(key: str) -> str:
+    known = list(TrainConfig.model_fields)
+    return difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.0)[0]
+
+
+def allowed_range(key: str) -> str:
+    """The allowed values of a key in words, such as ``a number above 0 up to 1``."""
+    field = TrainConfig.model_fields[key]
+    annotation = field.annotation
+    if get_origin(annotation) is Union:  # Optional[...]
+        annotation = next(arg for arg in get_args(annotation) if arg is not type(None))
+    if get_origin(annotation) is Literal:
+        return "one of " + ", ".join(map(str, get_args(annotation)))
+    kind = "a whole number" if annotation is int else "a number"
+    return " ".join([kind, *_bounds(field)])
+
+
+def _bounds(field: FieldInfo) -> list[str]:
+    words = {"ge": "from", "gt": "above", "le": "up to", "lt": "and below"}
+    bounds = {name: getattr(item, name) for item in field.metadata for name in words if hasattr(item, name)}
+    return [f"{words[name]} {bounds[name]:g}" for name in ("ge", "gt", "le", "lt") if name in bounds]

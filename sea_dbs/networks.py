@@ -1,0 +1,136 @@
+"""Actor, critic and reward model. The paper states no topology; the actor ``paper`` is the released code's.
+
+Every network takes the raw observation (P_beta/1000) and centres it itself with the two constants below, so that
+the exported graph, and a board, take what the sensor gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+OBS_CENTRE = 0.35  # P_beta/1000: the reward's threshold b, Eq. 7
+OBS_SCALE = 0.1  # P_beta/1000: about the distance between untreated (0.44) and 50 Hz stimulation (0.29)
+COMPACT_LENGTH = 50  # values that the compact networks look at: one each 20 ms of a 1,000-value trace
+PAPER_POSITIONS = 1000  # released code: the head holds 1,000 outputs a slot
+
+
+def centre(observation: Tensor) -> Tensor:
+    """(n, n_obs) of P_beta/1000 -> (n, 1, n_obs), about -2.5 to 3, zero at the reward's threshold."""
+    return ((observation - OBS_CENTRE) / OBS_SCALE).unsqueeze(1)
+
+
+class PaperActor(nn.Module):
+    """The released code's actor, (n, n_obs) -> (n, slots, 2): 17.0 M parameters, 64.9 MiB in FP32 (the paper's "65 MB").
+
+    conv 1->32 k3, average pool 2, conv 32->64 k3, average pool 2, linear 256, linear 256, linear slots×1000.
+    The release never says how 1,000 numbers a slot become a decision (its policy never acts). Here the mean of the
+    first 500 is the logit of "no pulse" and the mean of the last 500 the logit of "pulse".
+    """
+
+    def __init__(self, n_obs: int, slots: int) -> None:
+        super().__init__()
+        self.slots = slots
+        self.trunk = nn.Sequential(
+            nn.Conv1d(1, 32, 3, padding=1),
+            nn.ReLU(),
+            nn.AvgPool1d(2),
+            nn.Conv1d(32, 64, 3, padding=1),
+            nn.ReLU(),
+            nn.AvgPool1d(2),
+            nn.Flatten(),
+            nn.Linear(64 * (n_obs // 2 // 2), 256),
+            nn.ReLU(),
+            nn.Linear(256, 256),
+            nn.ReLU(),
+        )
+        self.head = nn.Linear(256, slots * PAPER_POSITIONS)
+
+    def forward(self, observation: Tensor) -> Tensor:
+        positions = self.head(self.trunk(centre(observation)))
+        return cast(Tensor, positions.reshape(-1, self.slots, 2, PAPER_POSITIONS // 2).mean(dim=3))
+
+
+class CompactTrunk(nn.Module):
+    """Average pool to 50 values, conv 1->16 k3, pool 2, conv 16->32 k3, pool 2, linear. (n, n_obs) -> (n, width)."""
+
+    def __init__(self, n_obs: int, width: int) -> None:
+        super().__init__()
+        pool = max(1, n_obs // COMPACT_LENGTH)
+        self.layers = nn.Sequential(
+            nn.AvgPool1d(pool) if pool > 1 else nn.Identity(),
+            nn.Conv1d(1, 16, 3, padding=1),
+            nn.ReLU(),
+            nn.AvgPool1d(2),
+            nn.Conv1d(16, 32, 3, padding=1),
+            nn.ReLU(),
+            nn.AvgPool1d(2),
+            nn.Flatten(),
+            nn.Linear(32 * (n_obs // pool // 2 // 2), width),
+            nn.ReLU(),
+        )
+
+    def forward(self, observation: Tensor) -> Tensor:
+        return cast(Tensor, self.layers(centre(observation)))
+
+
+class CompactActor(nn.Module):
+    """The default actor: two logits a slot from 37 k parameters and 76 k multiplications, for a small controller.
+
+    (n, n_obs) -> (n, slots, 2); index 1 of the last axis is "pulse".
+    """
+
+    def __init__(self, n_obs: int, slots: int) -> None:
+        super().__init__()
+        self.slots = slots
+        self.trunk = CompactTrunk(n_obs, 64)
+        self.hidden = nn.Sequential(nn.Linear(64, 64), nn.ReLU())
+        self.head = nn.Linear(64, slots * 2)
+
+    def forward(self, observation: Tensor) -> Tensor:
+        logits = self.head(self.hidden(self.trunk(observation)))
+        return cast(Tensor, logits.reshape(-1, self.slots, 2))
+
+
+class StateActionNetwork(nn.Module):
+    """A number for a state and an action: the critic Q(s, a), and the reward model f(s, a) of Eq. 8. -> (n,).
+
+    Beside the trace's features it sees two plain summaries, the mean and the newest value of the observation, and
+    the action in three forms: its duty, eight pattern features (a convolution over neighbouring slots, averaged over
+    the decision: what regular and irregular pulses of one duty differ in), and the slots one by one. The slots'
+    weights start at zero: the 50 slots are nearly exchangeable, and random weights for each of them would send an
+    actor's slots in 50 random directions before the critic has learnt anything.
+    """
+
+    def __init__(self, n_obs: int, slots: int, hidden: int) -> None:
+        super().__init__()
+        self.trunk = CompactTrunk(n_obs, hidden)
+        self.pattern = nn.Sequential(nn.Conv1d(1, 8, 5, padding=2), nn.ReLU())
+        self.first = nn.Linear(hidden + 2 + 8 + 1 + slots, hidden)
+        self.rest = nn.Sequential(nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+        with torch.no_grad():
+            self.first.weight[:, -slots:] = 0.0
+
+    def forward(self, observation: Tensor, action: Tensor) -> Tensor:
+        trace = centre(observation)
+        pulses = 2.0 * action - 1.0
+        duty = pulses.mean(dim=1, keepdim=True)
+        pattern = self.pattern(pulses.unsqueeze(1)).mean(dim=2)
+        state = [self.trunk(observation), trace.mean(dim=2), trace[:, :, -1]]
+        return cast(Tensor, self.rest(self.first(torch.cat([*state, pattern, duty, pulses], dim=1))).squeeze(1))
+
+
+ACTORS: dict[str, Callable[[int, int], nn.Module]] = {"compact": CompactActor, "paper": PaperActor}
+
+
+def build_actor(name: str, n_obs: int, slots: int) -> nn.Module:
+    """An actor by its config name, ``compact`` or ``paper``."""
+    return ACTORS[name](n_obs, slots)
+
+
+def parameter_count(module: nn.Module) -> int:
+    """Number of trainable values."""
+    return sum(parameter.numel() for parameter in module.parameters())

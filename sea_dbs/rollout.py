@@ -1,0 +1,122 @@
+"""The one rollout loop: training, evaluation, export checks and hardware sessions all run through it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.errors import UserError
+from sea_dbs.controllers import Action, Controller, Observation
+
+Env = gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]
+Info = dict[str, Any]
+T = TypeVar("T")
+
+# The plant's kernels release the GIL; results do not depend on the number of threads.
+PLANT_THREADS = 2
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where n environments stand before a step: observation (n, n_obs), and the infos of reset or of the last step."""
+
+    observation: Observation
+    infos: tuple[Info, ...]
+
+
+@dataclass(frozen=True)
+class Transition:
+    """One decision of n environments in lockstep.
+
+    ``truncated`` is true where the episode ended with this step; the plant itself ends no episode.
+    """
+
+    step: int  # decisions since the start of the rollout, from 1
+    observation: Observation  # (n, n_obs), what was decided on
+    action: Action  # (n, slots)
+    reward: NDArray[np.float32]  # (n,)
+    next_observation: Observation  # (n, n_obs)
+    truncated: NDArray[np.bool_]  # (n,)
+    infos: tuple[Info, ...]
+
+
+def begin(envs: Sequence[Env], seeds: Sequence[int], *, threads: int = PLANT_THREADS) -> Start:
+    """Reset each environment with its seed.
+
+    Raises:
+        UserError: another number of seeds than of environments.
+    """
+    if len(seeds) != len(envs):
+        raise UserError(f"{len(seeds)} seeds were given for {len(envs)} environments: one each is needed")
+    with ThreadPoolExecutor(threads) as pool:
+        pairs = list(pool.map(lambda env, seed: env.reset(seed=int(seed)), envs, seeds))
+    return Start(np.stack([obs for obs, _ in pairs]), tuple(info for _, info in pairs))
+
+
+def rollout(
+    envs: Sequence[Env],
+    controller: Controller,
+    steps: int,
+    seeds: Sequence[int] = (),
+    *,
+    start: Start | None = None,
+    threads: int = PLANT_THREADS,
+) -> Iterator[Transition]:
+    """Run ``steps`` decisions of all environments in lockstep; stops early when their episodes end together.
+
+    Without ``start`` the environments are reset with ``seeds`` and the controller forgets its state. With ``start``
+    (from `begin`, or a resumed run) neither happens: the caller has prepared both.
+
+    Raises:
+        UserError: the controller answers with a wrong shape, type or value; or what the environments raise.
+    """
+    if start is None:
+        start = begin(envs, seeds, threads=threads)
+        controller.init_state(len(envs))
+    observation = start.observation
+    with ThreadPoolExecutor(threads) as pool:
+        for step in range(1, steps + 1):
+            action = check_action(controller.act(observation), controller.name, envs)
+            # A single environment is stepped by the caller's own thread: a board's link belongs to one thread.
+            each: Callable[..., Any] = map if len(envs) == 1 else pool.map
+            results = list(each(_step, envs, action))
+            following = np.stack([result[0] for result in results])
+            transition = Transition(
+                step=step,
+                observation=observation,
+                action=action,
+                reward=np.array([result[1] for result in results], np.float32),
+                next_observation=following,
+                truncated=np.array([result[3] for result in results], np.bool_),
+                infos=tuple(result[4] for result in results),
+            )
+            yield transition
+            if transition.truncated.all():
+                return
+            observation = following
+
+
+def _step(env: Env, action: Action) -> tuple[Observation, float, bool, bool, Info]:
+    observation, reward, terminated, truncated, info = env.step(action)
+    return observation, float(reward), terminated, truncated, info
+
+
+def check_action(action: Any, name: str, envs: Sequence[Env]) -> Action:
+    """A controller's answer, if it is one decision an environment: int8 of 0 and 1, never replaced by another.
+
+    Raises:
+        UserError: wrong shape, type or value.
+    """
+    shape = (len(envs), *(envs[0].action_space.shape or ()))
+    if not isinstance(action, np.ndarray) or action.shape != shape or action.dtype != np.int8:
+        found = f"{action.dtype} {action.shape}" if isinstance(action, np.ndarray) else type(action).__name__
+        raise UserError(f"the controller '{name}' answered with {found} where int8 {shape} is expected")
+    if not np.isin(action, (0, 1)).all():
+        raise UserError(f"the controller '{name}' answered with values other than 0 and 1")
+    return action
