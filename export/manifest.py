@@ -11,7 +11,6 @@ from envs.errors import UserError
 from sea_dbs.files import read_json, write_json
 
 MANIFEST = "manifest.json"
-FORMAT = "sea-dbs-export-1"
 
 
 class _Part(BaseModel):
@@ -55,7 +54,7 @@ class Hashes(_Part):
 class Manifest(_Part):
     """The whole file; see the fields' own types for units."""
 
-    format: Literal["sea-dbs-export-1"] = FORMAT
+    format: Literal["sea-dbs-export-1"] = "sea-dbs-export-1"
     sea_dbs_version: str
     preset: str
     actor: dict[str, Any]

@@ -32,7 +32,7 @@ def open_session(data: bytes) -> Any:
     options.log_severity_level = 4  # fatal only: what fails is raised, and said once
     try:
         return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base class of their own
+    except Exception as error:  # onnxruntime's errors share no base class of their own
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(f"onnxruntime cannot load the model: {reason[0]}") from error
 
@@ -104,9 +104,7 @@ class OnnxPolicy:
                 f"{self.name} returned logits {out.shape}, wanted ({obs.shape[0]}, {self.manifest.slots}, 2)"
             )
         if not np.isfinite(out).all():
-            raise UserError(
-                f"{self.name} returned a logit that is not finite: the policy overflows in {self.precision}"
-            )
+            raise UserError(f"{self.name} returned a logit that is not finite: it overflows in {self.precision}")
         return out
 
     def act(self, observation: NDArray[np.float32]) -> NDArray[np.int8]:

@@ -37,9 +37,7 @@ class Half(nn.Module):
         for name, tensor in actor.state_dict().items():
             largest = float(tensor.detach().abs().max()) if tensor.numel() else 0.0
             if not largest <= FP16_MAX:  # catches NaN too
-                raise UserError(
-                    f"weight {name} reaches {largest:g}, FP16 holds at most ±{FP16_MAX:g}: export FP32 only"
-                )
+                raise UserError(f"weight {name} reaches {largest:g}, FP16 holds at most ±{FP16_MAX:g}")
         self.actor = deepcopy(actor).eval().half()
 
     def forward(self, observation: Tensor) -> Tensor:
