@@ -1,0 +1,1 @@
+"""Biomarkers of the parkinsonian state, read from spikes."""

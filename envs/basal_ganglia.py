@@ -1,0 +1,246 @@
+"""The Gymnasium environment: a stimulation mask in, a trace of GPi beta power out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from envs.biomarkers.multitaper import beta_trace
+from envs.config import EnvConfig, env_config
+from envs.errors import UserError
+from envs.plant.inputs import SmcQueue, SmcRenewal, round_half_up
+from envs.plant.network import Plant
+from envs.plant.pallidum import H
+from envs.plant.state import Network, draw_network
+from envs.stimulation import CurrentBuilder, MaskSource, PulseSource
+
+OBSERVATION_SCALE = 1000.0  # P_beta per unit of observation, SEA-DBS paper Eq. 4
+OBSERVATION_MAX = 100.0  # bound of the space: P_beta 100,000; the plant gives 0.1 to 0.8
+STATE_VERSION = 1
+
+
+class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
+    """Closed-loop stimulation of a parkinsonian basal ganglia network.
+
+    Observation: float32 (n_obs,), P_beta/1000 of sliding windows, oldest first (SEA-DBS paper Eq. 4). Action: int8 (slots,), 1 = pulse
+    in that slot (Eq. 6). Reward: minus the mean observation; Eq. 7 is the wrapper `BetaThresholdReward`. The plant ends no
+    episode; it is truncated after ``episode_steps`` decisions.
+
+    ``pulse_source`` says who delivers the pulses; None means that the mask does.
+
+    Raises:
+        UserError: wrong configuration, action or saved state.
+    """
+
+    metadata = {"render_modes": []}  # noqa: RUF012 (Gymnasium's own declaration)
+
+    def __init__(self, config: EnvConfig | None = None) -> None:
+        self.config = config or env_config()
+        c = self.config
+        self.observation_space = spaces.Box(0.0, OBSERVATION_MAX, (c.n_obs,), np.float32)
+        self.action_space = spaces.MultiBinary(c.slots)
+        self.pulse_source: PulseSource | None = None
+        self._window = round(c.window_ms / c.dt_ms)
+        self._stride = round(c.stride_ms / c.dt_ms)
+        self._new_windows = round(c.decision_ms / c.stride_ms)
+        self._history = self._window + (c.n_obs - 1) * self._stride  # samples that the observed windows reach back
+        self.plant: Plant | None = None
+
+    # -- Gymnasium ---------------------------------------------------------------------------------------------------
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Draw a network (or take ``options["network"]``) and simulate ``settle_ms`` without stimulation.
+
+        ``options["smc_rng"]`` replaces the generator of the sensorimotor train (to replay recorded draws).
+        """
+        super().reset(seed=seed)
+        options = options or {}
+        c, rng = self.config, options.get("smc_rng", self.np_random)
+        network = options.get("network")
+        if network is not None and not isinstance(network, Network):
+            raise UserError(f"options['network'] is a {type(network).__name__}: expected envs.plant.state.Network")
+        n = round(c.settle_ms / c.dt_ms)
+        # The released order of draws: the SMC train first, then the network.
+        self._smc: SmcQueue | SmcRenewal
+        if c.mode == "reference":
+            self._smc = SmcQueue(rng, c.dt_ms)
+            self._smc.append_train(n + 1)
+            self._smc.take(1)  # input sample 0 is never read
+        else:
+            self._smc = SmcRenewal(rng, c.dt_ms)
+        self.plant = Plant(network or draw_network(self.np_random, c.pd), c.dt_ms)
+        self._current = CurrentBuilder(c.dt_ms)
+        self._spikes = self.plant.advance(self._smc.take(n), np.zeros(n)).gpi_spikes
+        self._origin = self.plant.sample  # time 0 of the stimulation clock
+        self._step_count = self._pulses = 0
+        self._charge = self._duty = 0.0
+        self._trace = self._beta(c.n_obs)
+        return self._observation(), self._info(0, 0.0, 0.0)
+
+    def step(self, action: NDArray[np.int8]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Apply one decision: ``slots`` slots from now on."""
+        plant = self._ready()
+        mask = self._mask(action)
+        slots = self._slot_samples()
+        end = slots.pop()
+        clock = plant.sample - self._origin
+        source = self.pulse_source or MaskSource(self.config.amplitude_uA_cm2, self.config.width_ms)
+        source.begin(mask, self._us(clock), tuple(self._us(clock + slot) for slot in slots))
+        self._before_step(plant, end)
+        pulses, charge, spikes = 0, 0.0, [self._spikes]
+        for start, stop in zip([0, *slots[1:]], [*slots[1:], end], strict=True):
+            for pulse in source.until(self._us(clock + stop)):
+                self._current.add(pulse)
+                pulses += 1
+                charge += pulse.charge_nC_cm2
+            record = plant.advance(self._smc.take(stop - start), self._current.take(stop - start))
+            spikes.append(record.gpi_spikes)
+        self._spikes = np.concatenate(spikes)
+        self._trace = np.concatenate([self._trace, self._beta(min(self._new_windows, self.config.n_obs))])
+        self._trace = self._trace[-self.config.n_obs :]
+        self._forget()
+        self._step_count += 1
+        self._pulses += pulses
+        self._charge += charge
+        duty = pulses / self.config.slots
+        self._duty += (duty - self._duty) / self._step_count
+        observation = self._observation()
+        truncated = self._step_count >= self.config.episode_steps
+        return observation, -float(np.mean(observation)), False, truncated, self._info(pulses, charge, duty)
+
+    # -- time and slots ----------------------------------------------------------------------------------------------
+
+    def _us(self, sample: int) -> int:
+        """A sample of the stimulation clock in µs."""
+        return round(sample * self.config.dt_ms * 1000.0)
+
+    def _slot_samples(self) -> list[int]:
+        """First sample of each slot of the coming decision, from its start, and its length as the last value."""
+        c = self.config
+        if c.mode == "reference":
+            n = round(c.decision_ms / c.dt_ms) + 1  # the released code's extra sample
+            gap = round_half_up(n / c.slots)
+            width = round(c.width_ms / c.dt_ms)
+            slots = [j * gap for j in range(c.slots)]
+            slots[-1] = min(slots[-1], n - width - 1)  # the released code moves a late last pulse
+            return [*slots, n]
+        first = self._step_count * c.slots  # slots keep their phase in real time
+        edges = [round_half_up((first + j) * c.slot_ms / c.dt_ms) for j in range(c.slots + 1)]
+        return [edge - edges[0] for edge in edges]
+
+    def _before_step(self, plant: Plant, n_samples: int) -> None:
+        if isinstance(self._smc, SmcQueue):
+            plant.state.gpi[H] = plant.state.gpi_h_inf  # the released code reloads h∞ in place of h
+            self._smc.append_train(n_samples)
+
+    # -- observation -------------------------------------------------------------------------------------------------
+
+    def _beta(self, n_windows: int) -> NDArray[np.float64]:
+        """P_beta of the newest ``n_windows`` windows; the last one ends with the current sample."""
+        assert self.plant is not None
+        ends = self.plant.sample - np.arange(n_windows - 1, -1, -1) * self._stride
+        return beta_trace(
+            self._spikes,
+            ends - self._window,
+            self._window,
+            self.config.dt_ms,
+            fixed_grid=self.config.spectral_grid == "fixed",
+        )
+
+    def _forget(self) -> None:
+        """Drop spikes that no later window can hold."""
+        assert self.plant is not None
+        oldest = self.plant.sample - self._history - 1
+        self._spikes = self._spikes[np.searchsorted(self._spikes[:, 0], oldest) :].copy()
+
+    def _observation(self) -> NDArray[np.float32]:
+        return (self._trace / OBSERVATION_SCALE).astype(np.float32)
+
+    def _info(self, pulses: int, charge: float, duty: float) -> dict[str, Any]:
+        assert self.plant is not None
+        return {
+            "P_beta": float(np.mean(self._trace)),
+            "P_beta_last": float(self._trace[-1]),
+            "pulses": pulses,
+            "charge_nC_cm2": charge,
+            "duty": duty,
+            "episode_pulses": self._pulses,
+            "episode_charge_nC_cm2": self._charge,
+            "episode_duty": self._duty,
+            "step": self._step_count,
+            "time_ms": (self.plant.sample - self._origin) * self.config.dt_ms,
+        }
+
+    # -- input -------------------------------------------------------------------------------------------------------
+
+    def _ready(self) -> Plant:
+        if self.plant is None:
+            raise UserError("the environment has no network yet: call reset() before step()")
+        return self.plant
+
+    def _mask(self, action: NDArray[np.int8]) -> NDArray[np.int8]:
+        mask = np.asarray(action)
+        if mask.shape != (self.config.slots,):
+            raise UserError(f"the action has shape {mask.shape}: expected ({self.config.slots},), one bit a slot")
+        if mask.dtype.kind not in "biu":
+            raise UserError(f"the action has dtype {mask.dtype}: expected integers 0 or 1 (int8)")
+        if not np.isin(mask, (0, 1)).all():
+            raise UserError(
+                f"the action holds {mask[~np.isin(mask, (0, 1))][0]}: allowed are 0 (no pulse) and 1 (pulse)"
+            )
+        return mask.astype(np.int8)
+
+    # -- state -------------------------------------------------------------------------------------------------------
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything that the next step reads, as arrays, numbers, strings and dicts; the generator is included."""
+        plant = self._ready()
+        renewal = isinstance(self._smc, SmcRenewal)
+        return {
+            "version": STATE_VERSION,
+            "config": self.config.model_dump(),
+            "plant": plant.get_state(),
+            "rng": self.np_random.bit_generator.state,
+            "smc": {"onset": self._smc.onset, "carry": self._smc.carry}
+            if renewal
+            else {"queue": self._smc.queue.copy()},
+            "current": self._current.get_state(),
+            "spikes": self._spikes.copy(),
+            "trace": self._trace.copy(),
+            "origin": self._origin,
+            "counts": [self._step_count, self._pulses, self._charge, self._duty],
+        }
+
+    def set_state(self, values: dict[str, Any]) -> None:
+        """Continue from `get_state`, bit for bit.
+
+        Raises:
+            UserError: it was saved by another version or under another configuration.
+        """
+        if values.get("version") != STATE_VERSION:
+            raise UserError(f"the saved environment has version {values.get('version')}, expected {STATE_VERSION}")
+        if values["config"] != self.config.model_dump():
+            raise UserError("the saved environment has another configuration than this one")
+        c = self.config
+        self.plant = Plant.from_state(values["plant"])
+        rng = np.random.Generator(np.random.PCG64())
+        rng.bit_generator.state = values["rng"]
+        self.np_random = rng
+        if c.mode == "reference":
+            queue = SmcQueue(rng, c.dt_ms)
+            queue.queue = np.array(values["smc"]["queue"])
+            self._smc = queue
+        else:
+            self._smc = SmcRenewal(rng, c.dt_ms, int(values["smc"]["onset"]), int(values["smc"]["carry"]))
+        self._current = CurrentBuilder(c.dt_ms)
+        self._current.set_state(values["current"])
+        self._spikes, self._trace = np.array(values["spikes"]), np.array(values["trace"])
+        self._origin = int(values["origin"])
+        step_count, pulses, self._charge, self._duty = values["counts"]
+        self._step_count, self._pulses = int(step_count), int(pulses)

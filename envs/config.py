@@ -1,0 +1,129 @@
+"""Configuration of the environment, its presets, and the sentence for a wrong key."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from envs.errors import UserError
+from envs.plant.network import check_dt
+from envs.stimulation import PULSE_AMPLITUDE, PULSE_WIDTH_MS
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class EnvConfig(BaseModel):
+    """One environment, in full. The presets of `PRESETS` are sets of these values."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    preset: str = "paper"
+    mode: Literal["recommended", "reference"] = "recommended"  # reference: with the oddities of the released code
+    spectral_grid: Literal["fixed", "spikes"] = "fixed"  # of the window, or from the first to the last spike (released)
+    dt_ms: float = 0.02  # ms, SEA-DBS paper
+    pd: float = Field(1.0, ge=0.0, le=1.0)  # 0 healthy, 1 parkinsonian
+    slots: int = Field(50, ge=1, le=256)  # pulse slots a decision
+    stim_hz: float = Field(50.0, ge=2.0, le=185.0)  # Hz, slot rate
+    window_ms: float = Field(1000.0, ge=150.0, le=3600.0)  # ms of a spectrum, released code
+    stride_ms: float = Field(1.0, gt=0.0)  # ms between two observed windows, released code
+    n_obs: int = Field(1000, ge=1, le=5000)  # windows observed, released code
+    settle_ms: float = Field(2000.0, gt=0.0, le=60000.0)  # ms simulated without stimulation in a reset, released code
+    episode_steps: int = Field(30, ge=1)  # decisions, SEA-DBS paper
+    amplitude_uA_cm2: float = Field(PULSE_AMPLITUDE, gt=0.0, le=1000.0)  # µA/cm², released code
+    width_ms: float = Field(PULSE_WIDTH_MS, gt=0.0, le=2.0)  # ms, released code
+    beta_threshold: float = Field(0.35, gt=0.0)  # P_beta/1000, SEA-DBS paper Eq. 7
+    reward_signal: Literal["mean", "newest"] = "mean"  # Eq. 7 on the mean of the observation, or on its newest value
+    delay_steps: int = Field(0, ge=0, le=1000)  # decisions by which the observation comes late
+    noise_sd: float = Field(0.0, ge=0.0, le=10.0)  # sd of sensing noise, in units of the observation (P_beta/1000)
+
+    @property
+    def decision_ms(self) -> float:
+        """Length of a decision (ms); reference mode adds one sample."""
+        return self.slots * 1000.0 / self.stim_hz
+
+    @property
+    def slot_ms(self) -> float:
+        """Length of a slot (ms)."""
+        return 1000.0 / self.stim_hz
+
+    @model_validator(mode="after")
+    def _consistent(self) -> EnvConfig:
+        check_dt(self.dt_ms)
+        span = self.window_ms + (self.n_obs - 1) * self.stride_ms
+        if span + self.dt_ms > self.settle_ms:
+            raise UserError(
+                f"settle_ms is {self.settle_ms:g}: the first observation of n_obs {self.n_obs} windows needs more than {span:g} ms"
+            )
+        new = self.decision_ms / self.stride_ms
+        if abs(new - round(new)) > 1e-9:
+            raise UserError(f"stride_ms {self.stride_ms:g} must divide the decision of {self.decision_ms:g} ms")
+        if self.mode == "reference" and self.window_ms > self.decision_ms:
+            raise UserError(
+                f"window_ms {self.window_ms:g} is longer than the decision of {self.decision_ms:g} ms (released code)"
+            )
+        episode = self.episode_steps * self.decision_ms / self.dt_ms
+        if self.mode == "recommended" and abs(episode - round(episode)) > 1e-6:
+            raise UserError(
+                f"dt_ms {self.dt_ms:g} must divide an episode of {self.episode_steps} × {self.decision_ms:g} ms: "
+                "change episode_steps"
+            )
+        for name in ("window_ms", "settle_ms", "width_ms", "stride_ms"):
+            samples = getattr(self, name) / self.dt_ms
+            if abs(samples - round(samples)) > 1e-6:
+                raise UserError(f"{name} {getattr(self, name):g} is no whole number of samples of {self.dt_ms:g} ms")
+        if self.width_ms >= self.slot_ms:
+            raise UserError(f"width_ms {self.width_ms:g} is not shorter than the slot of {self.slot_ms:g} ms")
+        return self
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "paper-released": {"mode": "reference", "spectral_grid": "spikes"},
+    "realtime": {
+        "slots": 1,
+        "stride_ms": 20.0,
+        "n_obs": 50,
+        "episode_steps": 1500,
+        "reward_signal": "newest",
+    },
+}
+
+
+def env_config(preset: str = "paper", **overrides: Any) -> EnvConfig:
+    """The configuration of a preset with some values changed.
+
+    Raises:
+        UserError: unknown preset, unknown key, or a value out of range.
+    """
+    if preset not in PRESETS:
+        raise UserError(f"unknown preset '{preset}'{nearest(preset, PRESETS)}: presets are {', '.join(PRESETS)}")
+    return validated(EnvConfig, {"preset": preset, **PRESETS[preset], **overrides}, "the environment")
+
+
+def validated(model: type[Model], values: dict[str, Any], place: str) -> Model:
+    """Validate values against a pydantic model; the first error becomes one sentence.
+
+    Raises:
+        UserError: naming the key, the value, the allowed range, and for an unknown key the nearest valid one.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "configuration"
+        if first["type"] == "extra_forbidden":
+            sentence = f"unknown key '{key}' in {place}{nearest(key, model.model_fields)}"
+        elif first["type"] == "missing":
+            sentence = f"the key '{key}' is missing in {place}"
+        else:
+            message = first["msg"][0].lower() + first["msg"][1:]
+            sentence = f"'{key}' in {place} is {first['input']!r}: {message}"
+        raise UserError(sentence) from None
+
+
+def nearest(word: str, valid: Any) -> str:
+    """', did you mean …?' with the nearest valid word, or nothing."""
+    close = difflib.get_close_matches(word, list(valid), n=1, cutoff=0.4)
+    return f"; did you mean '{close[0]}'?" if close else ""

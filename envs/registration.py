@@ -1,0 +1,73 @@
+"""Making environments: by Gymnasium's id or directly; saving and restoring them with all their wrappers."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import gymnasium
+
+from envs import ENV_ID
+from envs.basal_ganglia import BasalGangliaEnv
+from envs.config import env_config
+from envs.errors import UserError
+from envs.wrappers import BetaThresholdReward, Env, ObservationDelay, SensingNoise
+
+
+def make_env(preset: str = "paper", **overrides: Any) -> Env:
+    """The environment of a preset with reward, delay and noise as configured.
+
+    Args:
+        preset: paper, paper-released or realtime.
+        overrides: values of `envs.config.EnvConfig`.
+
+    Raises:
+        UserError: unknown preset or key, or a value out of range.
+    """
+    config = env_config(preset, **overrides)
+    env: Env = BetaThresholdReward(BasalGangliaEnv(config), config.beta_threshold, config.reward_signal)
+    if config.noise_sd > 0.0:
+        env = SensingNoise(env, config.noise_sd)
+    if config.delay_steps > 0:
+        env = ObservationDelay(env, config.delay_steps)
+    return env
+
+
+def base_env(env: Env) -> BasalGangliaEnv:
+    """The environment inside all wrappers.
+
+    Raises:
+        UserError: it is another environment.
+    """
+    inner = env.unwrapped
+    if not isinstance(inner, BasalGangliaEnv):
+        raise UserError(f"expected {ENV_ID}, got {type(inner).__name__}")
+    return inner
+
+
+def _layers(env: Env) -> list[Any]:
+    """The environment and those of its wrappers that hold state, outermost first."""
+    layers, layer = [], env
+    while True:
+        if "get_state" in vars(type(layer)):
+            layers.append(layer)
+        if not isinstance(layer, gymnasium.Wrapper):
+            return layers
+        layer = cast(Env, layer.env)
+
+
+def get_env_state(env: Env) -> list[dict[str, Any]]:
+    """State of the environment and of its wrappers, outermost first."""
+    return [layer.get_state() for layer in _layers(env)]
+
+
+def set_env_state(env: Env, values: list[dict[str, Any]]) -> None:
+    """Continue from `get_env_state`, bit for bit.
+
+    Raises:
+        UserError: other wrappers or another configuration.
+    """
+    layers = _layers(env)
+    if len(layers) != len(values):
+        raise UserError(f"the saved environment has {len(values)} stateful layers, this one {len(layers)}")
+    for layer, value in zip(layers, values, strict=True):
+        layer.set_state(value)

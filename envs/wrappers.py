@@ -1,0 +1,110 @@
+"""Reward, delay and noise: wrappers that compose around the environment."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Literal
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.errors import UserError
+
+Observation = NDArray[np.float32]
+Action = NDArray[np.int8]
+Env = gymnasium.Env[Observation, Action]
+Step = tuple[Observation, float, bool, bool, dict[str, Any]]
+
+REWARD_GAIN = 10.0  # 1, SEA-DBS paper Eq. 7
+
+
+def beta_reward(beta: float, threshold: float = 0.35) -> float:
+    """Eq. 7 of the SEA-DBS paper: ±((P̄ - b)·10)², positive below the threshold b."""
+    distance = (beta - threshold) * REWARD_GAIN
+    return distance * distance if beta < threshold else -distance * distance
+
+
+class BetaThresholdReward(gymnasium.Wrapper[Observation, Action, Observation, Action]):
+    """Replaces the reward by Eq. 7, on the mean of the observation or on its newest value."""
+
+    def __init__(self, env: Env, threshold: float = 0.35, signal: Literal["mean", "newest"] = "mean") -> None:
+        super().__init__(env)
+        self._threshold, self._signal = threshold, signal
+
+    def step(self, action: Action) -> Step:
+        """See `gymnasium.Env.step`."""
+        observation, _, terminated, truncated, info = self.env.step(action)
+        beta = float(np.mean(observation)) if self._signal == "mean" else float(observation[-1])
+        return observation, beta_reward(beta, self._threshold), bool(terminated), bool(truncated), info
+
+
+class ObservationDelay(gymnasium.Wrapper[Observation, Action, Observation, Action]):
+    """The observation comes some decisions late; the first one is repeated until then."""
+
+    def __init__(self, env: Env, steps: int) -> None:
+        if steps < 1:
+            raise UserError(f"the delay is {steps} decisions: allowed are 1 or more")
+        super().__init__(env)
+        self._queue: deque[Observation] = deque(maxlen=steps + 1)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """See `gymnasium.Env.reset`."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        self._queue.clear()
+        self._queue.append(observation)
+        return observation, info
+
+    def step(self, action: Action) -> Step:
+        """See `gymnasium.Env.step`."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        self._queue.append(observation)
+        return self._queue[0].copy(), float(reward), terminated, truncated, info
+
+    def get_state(self) -> dict[str, Any]:
+        """The observations under way."""
+        return {"queue": [observation.copy() for observation in self._queue]}
+
+    def set_state(self, values: dict[str, Any]) -> None:
+        """Continue from `get_state`."""
+        self._queue.clear()
+        self._queue.extend(np.array(observation, dtype=np.float32) for observation in values["queue"])
+
+
+class SensingNoise(gymnasium.Wrapper[Observation, Action, Observation, Action]):
+    """Adds white noise to each observed value; clipped at 0, since power is not negative. Reward and info stay true."""
+
+    def __init__(self, env: Env, sd: float) -> None:
+        if not sd > 0.0:
+            raise UserError(f"the noise sd is {sd}: allowed are values above 0")
+        super().__init__(env)
+        self._sd = sd
+        self._rng = np.random.default_rng(0)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """See `gymnasium.Env.reset`; the noise has its own stream, derived from the seed."""
+        if seed is not None:
+            self._rng = np.random.default_rng([seed, 1])
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self._noisy(observation), info
+
+    def step(self, action: Action) -> Step:
+        """See `gymnasium.Env.step`."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return self._noisy(observation), float(reward), terminated, truncated, info
+
+    def _noisy(self, observation: Observation) -> Observation:
+        noise = self._rng.normal(0.0, self._sd, observation.shape)
+        return np.maximum(observation + noise, 0.0).astype(np.float32)
+
+    def get_state(self) -> dict[str, Any]:
+        """The state of the noise's generator."""
+        return {"rng": self._rng.bit_generator.state}
+
+    def set_state(self, values: dict[str, Any]) -> None:
+        """Continue from `get_state`."""
+        self._rng.bit_generator.state = values["rng"]
