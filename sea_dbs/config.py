@@ -6,12 +6,13 @@ import difflib
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from envs.config import PRESETS, EnvConfig
 from envs.errors import UserError
 from sea_dbs.files import sha256_json
 
@@ -25,19 +26,54 @@ Rate = Annotated[float, Field(gt=0, le=1)]  # learning rates and Polyak weights
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+# Keys of the environment that a run may set. Where a run is silent its preset decides; their ranges are EnvConfig's.
+ENV_KEYS = (
+    "dt_ms",
+    "pd",
+    "slots",
+    "stim_hz",
+    "window_ms",
+    "stride_ms",
+    "n_obs",
+    "episode_steps",
+    "amplitude_uA_cm2",
+    "width_ms",
+    "beta_threshold",
+    "delay_steps",
+    "noise_sd",
+)
+
+
 class TrainConfig(BaseModel):
     """One training run. The defaults are ours; what the paper states stands in the preset ``paper``.
 
-    Times named ``*_steps`` count environment steps (decisions of one environment), the ``t`` of Eq. 14.
+    `load_config` fills what the environment's preset decides, so that a loaded config holds no None. Times named
+    ``*_steps`` count environment steps (decisions of one environment), the ``t`` of Eq. 14.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     # -- the world -------------------------------------------------------------------------------------------------
-    preset: Preset = "paper"  # environment preset; it fixes slots, observation and episode length
+    preset: Preset = "paper"  # environment preset
+    dt_ms: float | None = None  # ms
+    pd: float | None = None  # 0 healthy, 1 parkinsonian
+    slots: int | None = None  # pulse slots a decision
+    stim_hz: float | None = None  # slots a second
+    window_ms: float | None = None  # ms of a spectrum
+    stride_ms: float | None = None  # ms between two observed windows
+    n_obs: int | None = None  # windows observed
+    episode_steps: int | None = None  # decisions of an episode
+    amplitude_uA_cm2: float | None = None  # µA/cm²
+    width_ms: float | None = None  # ms
+    beta_threshold: float | None = None  # b of Eq. 7, P_beta/1000
+    delay_steps: int | None = None  # decisions by which the observation comes late
+    noise_sd: float | None = None  # sd of sensing noise, P_beta/1000
+
+    # -- the run ---------------------------------------------------------------------------------------------------
     seed: int = Field(0, ge=0, le=99_999)  # all randomness of a run comes from this number
     episodes: int = Field(150, ge=1, le=10_000)
     n_envs: int = Field(8, ge=1, le=64)  # environments in lockstep; 1 is the sequential variant
+    checkpoint_steps: int = Field(240, ge=1, le=10_000_000)  # environment steps between two checkpoints
 
     # -- networks --------------------------------------------------------------------------------------------------
     actor: ActorName = "compact"
@@ -68,9 +104,6 @@ class TrainConfig(BaseModel):
     epsilon_min: Share = 0.05
     epsilon_lambda: float = Field(0.001, ge=0, le=10)  # 1/environment step
 
-    # -- run -------------------------------------------------------------------------------------------------------
-    checkpoint_steps: int = Field(240, ge=1, le=10_000_000)  # environment steps between two checkpoints
-
     @model_validator(mode="after")
     def _fits_together(self) -> TrainConfig:
         if self.batch_size > self.buffer_size:
@@ -83,7 +116,7 @@ class TrainConfig(BaseModel):
 
     def env_overrides(self) -> dict[str, Any]:
         """Keyword arguments for ``envs.make_env`` beside the preset."""
-        return {}
+        return {key: value for key in ENV_KEYS if (value := getattr(self, key)) is not None}
 
     def to_yaml(self) -> str:
         """All keys with their values, one a line, in the order of this class."""
@@ -189,13 +222,21 @@ def _check(values: dict[str, Any], place: str) -> TrainConfig:
                 f"which takes {allowed_range(near)}"
             )
     try:
-        return TrainConfig.model_validate(values)
+        config = TrainConfig.model_validate(values)
+        return _resolve(config)
     except ValidationError as error:
         first = error.errors()[0]
         if not first["loc"]:  # raised by _fits_together
             raise UserError(f"{first['ctx']['error']} ({place})") from None
         key = str(first["loc"][0])
         raise UserError(f"{key}={values[key]} in {place} is not allowed: '{key}' takes {allowed_range(key)}") from None
+
+
+def _resolve(config: TrainConfig) -> TrainConfig:
+    """Fill what the environment's preset decides, and let the environment check all of it together."""
+    chosen = {"preset": config.preset, **PRESETS[config.preset], **config.env_overrides()}
+    world = EnvConfig.model_validate(chosen)
+    return config.model_copy(update={key: getattr(world, key) for key in ENV_KEYS})
 
 
 def _nearest(key: str) -> str:
@@ -205,10 +246,8 @@ def _nearest(key: str) -> str:
 
 def allowed_range(key: str) -> str:
     """The allowed values of a key in words, such as ``a number above 0 up to 1``."""
-    field = TrainConfig.model_fields[key]
+    field = (EnvConfig if key in ENV_KEYS else TrainConfig).model_fields[key]
     annotation = field.annotation
-    if get_origin(annotation) is Union:  # Optional[...]
-        annotation = next(arg for arg in get_args(annotation) if arg is not type(None))
     if get_origin(annotation) is Literal:
         return "one of " + ", ".join(map(str, get_args(annotation)))
     kind = "a whole number" if annotation is int else "a number"

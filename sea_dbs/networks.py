@@ -24,7 +24,7 @@ def centre(observation: Tensor) -> Tensor:
 
 
 class PaperActor(nn.Module):
-    """The released code's actor, (n, n_obs) -> (n, slots, 2): 17.0 M parameters, 64.9 MiB in FP32 (the paper's "65 MB").
+    """The released code's actor, (n, n_obs) -> (n, slots, 2): 17.0 M parameters, 64.9 MiB FP32 (the paper's "65 MB").
 
     conv 1->32 k3, average pool 2, conv 32->64 k3, average pool 2, linear 256, linear 256, linear slots×1000.
     The release never says how 1,000 numbers a slot become a decision (its policy never acts). Here the mean of the

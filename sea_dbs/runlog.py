@@ -1,0 +1,144 @@
+"""What a training run shows and writes while it goes: progress bar, metrics.jsonl, TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from envs.errors import UserError
+from sea_dbs.files import atomic_write_text, writing
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+METRICS = "metrics.jsonl"
+LINE_EVERY_S = 10.0  # without a terminal, a line of progress at most this often
+
+
+class RunLog:
+    """Opened once a training process; everything after ``step`` in an older log of the run is dropped.
+
+    Args:
+        run: the run folder.
+        step: environment steps that the checkpoint holds; 0 for a new run.
+        total: environment steps of the whole run.
+        quiet: no progress on stderr.
+
+    Raises:
+        UserError: the extra 'train' is not installed, or the files cannot be written.
+    """
+
+    def __init__(self, run: Path, step: int, total: int, *, quiet: bool = False) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise UserError("training needs the extra 'train': pip install 'sea-dbs[train]'") from None
+        self.path = run / METRICS
+        drop_after(self.path, step)
+        with writing(self.path):
+            self.stream = self.path.open("a")
+            self.board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
+        self.progress = _ProgressLine(step, total) if not quiet else None
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.progress is not None:
+            self.progress.close()
+        self.board.close()
+        self.stream.close()
+
+    def write(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        """One line an environment step; their mean goes to TensorBoard and to the progress bar.
+
+        Raises:
+            UserError: the disk is full.
+        """
+        last = lines[-1]["step"]
+        means = {
+            key: sum(values) / len(values)
+            for key in lines[0]
+            if (values := [line[key] for line in lines if isinstance(line[key], float)])
+        }
+        with writing(self.path):
+            self.stream.writelines(json.dumps(line) + "\n" for line in lines)
+            self.stream.flush()
+            for key, value in means.items():
+                self.board.add_scalar(key, value, last)
+        if self.progress is not None:
+            self.progress.show(last, means)
+
+    def sync(self) -> None:
+        """Bring everything to the disk, before a checkpoint says that it is there."""
+        with writing(self.path):
+            self.stream.flush()
+            os.fsync(self.stream.fileno())
+            self.board.flush()
+
+
+def drop_after(path: Path, step: int) -> None:
+    """Drop the lines of a metrics file after environment step ``step``, a half-written last line included."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines(keepends=True):
+        try:
+            if not line.endswith("\n") or json.loads(line)["step"] > step:
+                break
+        except (ValueError, KeyError, TypeError):
+            break
+        kept.append(line)
+    atomic_write_text(path, "".join(kept))
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """All lines of a run's metrics file.
+
+    Raises:
+        UserError: missing or unreadable.
+    """
+    path = run / METRICS
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}: the folder holds no trained run") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+
+
+class _ProgressLine:
+    """A rich bar on a terminal; elsewhere a line on stderr now and then."""
+
+    def __init__(self, step: int, total: int) -> None:
+        self.total = total
+        self.last_line = float("-inf")
+        self.bar: Progress | None = None
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self.bar = Progress(*columns, TextColumn("{task.fields[state]}"), console=Console(stderr=True))
+            self.task = self.bar.add_task("training", total=total, completed=step, state="")
+            self.bar.start()
+
+    def show(self, step: int, means: Mapping[str, float]) -> None:
+        state = f"P_beta {means['P_beta']:.0f}  reward {means['reward']:+.2f}  duty {means['duty']:.2f}"
+        if self.bar is not None:
+            self.bar.update(self.task, completed=step, state=state)
+        elif time.monotonic() - self.last_line >= LINE_EVERY_S or step == self.total:
+            self.last_line = time.monotonic()
+            sys.stderr.write(f"training {step}/{self.total}  {state}\n")
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()

@@ -1,0 +1,136 @@
+"""The training loop: environments in lockstep, one update an environment step, resumable at any moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import envs
+from envs.errors import UserError
+from sea_dbs import checkpoint
+from sea_dbs.config import TrainConfig, differing_keys, load_config
+from sea_dbs.files import atomic_write_text, prepare_output_dir, sha256_file, write_json
+from sea_dbs.manifest import machine
+from sea_dbs.networks import parameter_count
+from sea_dbs.rollout import Env
+from sea_dbs.runlog import RunLog
+from sea_dbs.trainer import Trainer, metrics_lines
+
+CONFIG = "config.yaml"
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training run ended with."""
+
+    run: Path
+    env_steps: int
+    wall_s: float  # over all processes of the run
+
+
+def make_env(config: TrainConfig) -> Env:
+    """One environment of a run."""
+    return envs.make_env(preset=config.preset, **config.env_overrides())
+
+
+def train(
+    config: TrainConfig,
+    run: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    env_factory: Callable[[TrainConfig], Env] = make_env,
+) -> TrainResult:
+    """Train a policy into the folder ``run``, or go on with a run that was stopped at any moment.
+
+    Raises:
+        UserError: the folder holds something else, a run with other values, or an unreadable checkpoint; the disk is
+            full; or the config does not fit the environment.
+    """
+    open_run(config, run, resume=resume, overwrite=overwrite)
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    trainer = Trainer(config, [env_factory(config) for _ in range(min(config.n_envs, config.episodes))])
+    if (run / checkpoint.CHECKPOINT).exists():
+        trainer.load_state_dict(_read_checkpoint(run, config))
+    with RunLog(run, trainer.t, trainer.total_steps, quiet=quiet) as log:
+        _write_manifest(run, trainer, finished=False)
+        saved = trainer.t
+        for transition, losses in trainer.steps():
+            log.write(metrics_lines(trainer, transition, losses))
+            if trainer.t // config.checkpoint_steps > saved // config.checkpoint_steps:
+                _save(run, trainer, log)
+                saved = trainer.t
+        _save(run, trainer, log)
+    _write_manifest(run, trainer, finished=True)
+    return TrainResult(run, trainer.t, trainer.wall_s)
+
+
+def open_run(config: TrainConfig, run: Path, *, resume: bool, overwrite: bool) -> None:
+    """Make ``run`` the folder of this config's run, or check that it is.
+
+    Raises:
+        UserError: it holds a run with other values (named), this run without ``resume``, or other files.
+    """
+    if resume and overwrite:
+        raise UserError("--resume goes on with a run and --overwrite removes it: give one of them")
+    path = run / CONFIG
+    if path.exists() and not overwrite:
+        if different := differing_keys(load_config(path), config):
+            raise UserError(f"{run} holds a run with other values, {'; '.join(different)}: choose another --out")
+        if not resume:
+            raise UserError(f"{run} already holds this run: pass --resume to go on with it, or --overwrite")
+    if resume and run.is_dir():
+        _sweep(run)
+        if not path.exists() and any(run.iterdir()):
+            raise UserError(f"{run} is not empty and holds no run to go on with: choose another --out")
+    prepare_output_dir(run, overwrite=overwrite, resume=resume)
+    if not path.exists():
+        atomic_write_text(path, config.to_yaml())
+
+
+def _sweep(run: Path) -> None:
+    """Remove the half-written files that a killed process left behind."""
+    for leftover in run.glob(".*.tmp"):
+        leftover.unlink()
+
+
+def _read_checkpoint(run: Path, config: TrainConfig) -> dict[str, Any]:
+    state = checkpoint.load(run / checkpoint.CHECKPOINT)
+    if state.get("config_sha256") != config.sha256():
+        raise UserError(f"{run / checkpoint.CHECKPOINT} belongs to a run with other values than {run / CONFIG}")
+    return state
+
+
+def _save(run: Path, trainer: Trainer, log: RunLog) -> None:
+    """Metrics first, then the checkpoint that counts on them; the policy last, for readers of the run."""
+    log.sync()
+    checkpoint.save(run / checkpoint.CHECKPOINT, trainer.state_dict())
+    checkpoint.save_policy(run, trainer.learner.actor, trainer.spec())
+
+
+def _write_manifest(run: Path, trainer: Trainer, *, finished: bool) -> None:
+    policy = run / checkpoint.POLICY
+    write_json(
+        run / MANIFEST,
+        {
+            "kind": "run",
+            "machine": machine(),
+            "seed": trainer.config.seed,
+            "config_sha256": trainer.config.sha256(),
+            "policy_sha256": sha256_file(policy) if policy.exists() else None,
+            "env_steps": trainer.t,
+            "total_steps": trainer.total_steps,
+            "n_obs": trainer.n_obs,
+            "slots": trainer.slots,
+            "parameters": parameter_count(trainer.learner.actor),
+            "wall_s": round(trainer.wall_s, 3),
+            "finished": finished,
+        },
+    )
