@@ -1,0 +1,165 @@
+"""Every number with a name on the link (states, events, reasons) and the board's state machine.
+
+This file is the one source: ``python -m firmware_bridge.codegen`` writes the C header and the tables of the
+specification from it.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, IntFlag
+
+
+class _Code(IntEnum):
+    """A number with a sentence."""
+
+    doc: str
+
+    def __new__(cls, value: int, doc: str = "") -> _Code:
+        code = int.__new__(cls, value)
+        code._value_ = value
+        code.doc = doc
+        return code
+
+
+class _Bits(IntFlag):
+    """A bit with a sentence (a combination of bits has none)."""
+
+    doc: str
+
+    def __new__(cls, value: int, doc: str = "") -> _Bits:
+        bits = int.__new__(cls, value)
+        bits._value_ = value
+        bits.doc = doc
+        return bits
+
+
+class State(_Code):
+    """Where the board is."""
+
+    BOOT = 0, "power is on, nothing checked yet"
+    IDLE = 1, "electrode grounded, no pulse possible"
+    ARMED = 2, "a host with equal hashes has armed the board; no order yet, no pulse"
+    CLOSED_LOOP = 3, "decisions are under way; pulses where mask and lease allow them"
+    FALLBACK = 4, "the lease ended; no pulse until a fresh handshake, ARM and order"
+    SAFE_OFF = 5, "latched after a fault of the output; only a person leads out"
+
+
+class Event(_Code):
+    """What can move the board from one state to another."""
+
+    READY = 0, "the self-check after power-on passed"
+    HELLO = 1, "a HELLO with a new nonce"
+    ARM = 2, "an ARM with the right nonce after a HELLO without refusal"
+    ORDER = 3, "a SET_STIM inside every limit"
+    LEASE_END = 4, "the lease of the decision under way ended"
+    STOP = 5, "a STOP, from anybody"
+    FAULT = 6, "the output reported a failure or a residual charge"
+    PERSON = 7, "a person pressed the board's own button"
+
+
+class Cause(_Code):
+    """Why the board is in its state."""
+
+    POWER_ON = 0, "power came on"
+    HANDSHAKE = 1, "a host shook hands"
+    ARMED_BY_HOST = 2, "the host armed the board"
+    ORDERED = 3, "the host gave an order"
+    LEASE_ENDED = 4, "no order or renewal came within the lease"
+    STOPPED = 5, "a STOP came"
+    STIMULATOR = 6, "the stimulator reported that it could not give a pulse"
+    RESIDUAL = 7, "the residual charge of a pulse was not zero"
+    PERSON = 8, "a person pressed the board's button"
+
+
+class NackCode(_Code):
+    """Why an order was refused."""
+
+    BAD_FRAME = 1, "a frame was dropped: broken COBS, size, CRC, version or authentication bytes"
+    STATE = 2, "the state does not allow it"
+    NONCE = 3, "ARM does not echo the nonce of the last HELLO_ACK"
+    REFUSED = 4, "the last HELLO_ACK carried a refusal, named by the same bits in value"
+    AMPLITUDE = 5, "amplitude outside its range"
+    WIDTH = 6, "pulse width outside its range"
+    SLOT_PERIOD = 7, "slot period outside its range (the range of rates)"
+    SLOTS = 8, "number of slots outside its range"
+    LEASE = 9, "lease outside its range"
+    START = 10, "start too far ahead, or every slot already past"
+    QUEUE_FULL = 11, "one next mask is queued already"
+    DECISION = 12, "this decision is not held, or is older than one already taken"
+
+
+class AckCode(_Code):
+    """How an order was accepted."""
+
+    DONE = 0, "done now"
+    ALREADY = 1, "it had been done already: nothing was changed"
+
+
+class Clamp(_Bits):
+    """Why a value was lowered; the applied one stands in the ACK."""
+
+    RUN_TIME_AMPLITUDE = 1, "amplitude limit tightened at run time"
+    CHARGE_DENSITY = 2, "charge density of a phase on this electrode"
+    SHANNON = 4, "Shannon's limit on this electrode"
+
+
+class Refusal(_Bits):
+    """Why the board will not be armed by this host."""
+
+    PROTOCOL = 1, "no common protocol version"
+    SCHEMA = 2, "another message schema"
+    LIMITS = 4, "other compiled limits"
+    MODEL = 8, "the board is bound to another model"
+    BUSY = 16, "another session's decision is under way: wait until its lease ends"
+    SAFE_OFF = 32, "the board is in SAFE_OFF: a person must press its button"
+
+
+class Fault(_Bits):
+    """What has gone wrong since power-on."""
+
+    LEASE = 1, "a lease ended"
+    STIMULATOR = 2, "the stimulator failed"
+    RESIDUAL = 4, "a residual charge was not zero"
+    CLOCK = 8, "the clock went backwards; the step was ignored"
+    OVERRUN = 16, "bytes came without a delimiter for longer than the longest frame"
+    LATE = 32, "a slot was due more than half a period ago and was not given"
+
+
+class ElectrodeFault(_Code):
+    """What the virtual electrode can be told to do."""
+
+    NONE = 0, "behave"
+    DEAD = 1, "refuse every pulse"
+    UNBALANCED = 2, "leave a residual charge after every pulse"
+
+
+#: (state, event) -> next state. What is not listed is refused and changes nothing.
+TRANSITIONS: dict[tuple[State, Event], State] = {
+    (State.BOOT, Event.READY): State.IDLE,
+    (State.BOOT, Event.STOP): State.BOOT,
+    (State.BOOT, Event.FAULT): State.SAFE_OFF,
+    (State.IDLE, Event.HELLO): State.IDLE,
+    (State.IDLE, Event.ARM): State.ARMED,
+    (State.IDLE, Event.STOP): State.IDLE,
+    (State.IDLE, Event.FAULT): State.SAFE_OFF,
+    (State.IDLE, Event.PERSON): State.IDLE,
+    (State.ARMED, Event.HELLO): State.IDLE,
+    (State.ARMED, Event.ORDER): State.CLOSED_LOOP,
+    (State.ARMED, Event.STOP): State.IDLE,
+    (State.ARMED, Event.FAULT): State.SAFE_OFF,
+    (State.CLOSED_LOOP, Event.ORDER): State.CLOSED_LOOP,
+    (State.CLOSED_LOOP, Event.LEASE_END): State.FALLBACK,
+    (State.CLOSED_LOOP, Event.STOP): State.IDLE,
+    (State.CLOSED_LOOP, Event.FAULT): State.SAFE_OFF,
+    (State.FALLBACK, Event.HELLO): State.FALLBACK,
+    (State.FALLBACK, Event.ARM): State.ARMED,
+    (State.FALLBACK, Event.STOP): State.IDLE,
+    (State.FALLBACK, Event.FAULT): State.SAFE_OFF,
+    (State.SAFE_OFF, Event.HELLO): State.SAFE_OFF,
+    (State.SAFE_OFF, Event.STOP): State.SAFE_OFF,
+    (State.SAFE_OFF, Event.FAULT): State.SAFE_OFF,
+    (State.SAFE_OFF, Event.PERSON): State.IDLE,
+}
+
+CODES: tuple[type[_Code], ...] = (State, Event, Cause, NackCode, AckCode, ElectrodeFault)
+BITS: tuple[type[_Bits], ...] = (Clamp, Refusal, Fault)

@@ -1,0 +1,389 @@
+"""The ONE table of message layouts: the Python codec, the C header and the specification all come from it.
+
+A message is a frozen dataclass; each field says its wire type, unit and meaning. Numbers are little-endian and packed.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar, get_type_hints
+
+from envs.errors import UserError
+from firmware_bridge.codes import BITS, CODES, TRANSITIONS
+from sea_dbs.files import sha256_json
+
+PROTOCOL = 1  # version of the frame: the first byte of a body
+PAYLOAD_MAX = 220  # bytes: with it a body of 250 bytes stays one COBS block
+AUTH_SIZE = 8  # bytes, zero until authentication exists
+HEADER = struct.Struct("<BBIIQ")  # version, type, sequence, session, device time in µs
+BODY_MIN = HEADER.size + AUTH_SIZE + 4
+BODY_MAX = BODY_MIN + PAYLOAD_MAX
+FRAME_MAX = BODY_MAX + 3  # delimiter, one COBS code byte, body, delimiter
+MASK_BITS = 256
+
+_FORMATS = {"u8": "B", "u16": "H", "u32": "I", "u64": "Q", "i16": "h", "i32": "i", "i64": "q"}
+Sender = Literal["host", "board", "both"]
+Channel = Literal["link", "bench"]
+
+
+class Wire(NamedTuple):
+    """How a field travels: ``u8`` … ``i64`` or ``bytes[N]``; its unit and meaning."""
+
+    type: str
+    unit: str
+    doc: str
+
+    @property
+    def size(self) -> int:
+        return struct.calcsize("<" + self.format)
+
+    @property
+    def format(self) -> str:
+        found = re.fullmatch(r"bytes\[(\d+)\]", self.type)
+        return f"{found[1]}s" if found else _FORMATS[self.type]
+
+
+class Layout(NamedTuple):
+    """One row of the table."""
+
+    type_id: int
+    name: str
+    cls: type[Message]
+    sender: Sender
+    channel: Channel
+    frozen: bool  # layout for ever and plain CRC
+    fields: dict[str, Wire]
+
+    @property
+    def struct(self) -> struct.Struct:
+        return struct.Struct("<" + "".join(wire.format for wire in self.fields.values()))
+
+
+class Message:
+    """Base of all messages."""
+
+    layout: ClassVar[Layout]
+    __slots__ = ()
+
+    def pack(self) -> bytes:
+        """The payload's bytes.
+
+        Raises:
+            UserError: a value does not fit its field.
+        """
+        row = self.layout
+        values = [getattr(self, name) for name in row.fields]
+        for (name, wire), value in zip(row.fields.items(), values, strict=True):
+            _check(f"{row.name}.{name}", wire, value)
+        return _STRUCTS[row.type_id].pack(*values)
+
+
+def _check(place: str, wire: Wire, value: object) -> None:
+    if wire.format.endswith("s"):
+        if not isinstance(value, bytes) or len(value) != wire.size:
+            raise UserError(f"{place} takes exactly {wire.size} bytes, not {value!r}")
+        return
+    bits = 8 * wire.size
+    low, high = (0, 2**bits - 1) if wire.type.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    if not isinstance(value, int) or not low <= value <= high:
+        raise UserError(f"{place} = {value!r} is outside {low} to {high} {wire.unit}".rstrip())
+
+
+TYPES: dict[int, Layout] = {}
+_STRUCTS: dict[int, struct.Struct] = {}
+_M = TypeVar("_M", bound=Message)
+
+
+def _layout(
+    type_id: int, sender: Sender, channel: Channel = "link", *, frozen: bool = False
+) -> Callable[[type[_M]], type[_M]]:
+    def register(cls: type[_M]) -> type[_M]:
+        hints = get_type_hints(cls, include_extras=True)
+        wires = {field.name: hints[field.name].__metadata__[0] for field in fields(cls)}  # type: ignore[arg-type]
+        name = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).upper()
+        row = Layout(type_id, name, cls, sender, channel, frozen, wires)
+        if type_id in TYPES or row.struct.size > PAYLOAD_MAX:
+            raise ValueError(f"{name}: type {type_id} is taken, or its payload is longer than {PAYLOAD_MAX} bytes")
+        cls.layout, TYPES[type_id], _STRUCTS[type_id] = row, row, row.struct
+        return cls
+
+    return register
+
+
+def unpack(type_id: int, payload: bytes) -> Message | None:
+    """The message of a payload; None for an unknown type or another size."""
+    row = TYPES.get(type_id)
+    if row is None or _STRUCTS[type_id].size != len(payload):
+        return None
+    return row.cls(*_STRUCTS[type_id].unpack(payload))
+
+
+_Sequence = Annotated[int, Wire("u32", "", "sequence of the frame that this answers; 0 = unasked")]
+_Type = Annotated[int, Wire("u8", "", "type of the frame that this answers")]
+_Hash = Annotated[bytes, Wire("bytes[32]", "", "SHA-256")]
+_Nonce = Annotated[bytes, Wire("bytes[16]", "", "nonce")]
+_Decision = Annotated[int, Wire("u32", "", "decision id, rising within a session")]
+_State = Annotated[int, Wire("u8", "", "State")]
+_Cause = Annotated[int, Wire("u8", "", "Cause")]
+_Counter = Annotated[int, Wire("u32", "", "count since power-on")]
+_Token = Annotated[int, Wire("u32", "", "chosen by the host, echoed in AT")]
+
+
+# ---- the link: frozen for ever (type, layout, plain CRC)
+
+
+@_layout(0x01, "host", frozen=True)
+@dataclass(frozen=True, slots=True)
+class Hello(Message):
+    """Opens a session; repeated with the same nonce it is answered again and changes nothing."""
+
+    protocol_min: Annotated[int, Wire("u8", "", "oldest protocol version of the sender")]
+    protocol_max: Annotated[int, Wire("u8", "", "newest protocol version of the sender")]
+    features: Annotated[int, Wire("u32", "", "bits for later use, 0 now")]
+    host_nonce: _Nonce
+    schema_hash: _Hash
+    limits_hash: _Hash
+    model_hash: Annotated[bytes, Wire("bytes[32]", "", "SHA-256 of the policy; all zero = no policy")]
+
+
+@_layout(0x02, "board", frozen=True)
+@dataclass(frozen=True, slots=True)
+class HelloAck(Message):
+    """The board's side of the handshake; the frame's session is the new session."""
+
+    protocol_min: Annotated[int, Wire("u8", "", "oldest protocol version of the sender")]
+    protocol_max: Annotated[int, Wire("u8", "", "newest protocol version of the sender")]
+    features: Annotated[int, Wire("u32", "", "bits for later use, 0 now")]
+    host_nonce: _Nonce
+    board_nonce: _Nonce
+    refusal: Annotated[int, Wire("u16", "", "Refusal bits; 0 = may be armed")]
+    state: _State
+    cause: _Cause
+    firmware_build: Annotated[bytes, Wire("bytes[32]", "", "SHA-256 of the firmware's sources and flags")]
+    schema_hash: _Hash
+    limits_hash: _Hash
+    model_hash: Annotated[bytes, Wire("bytes[32]", "", "SHA-256 of the policy the board is bound to; zero = none")]
+
+
+@_layout(0x03, "host", frozen=True)
+@dataclass(frozen=True, slots=True)
+class Stop(Message):
+    """Ends stimulation in every state, from anybody, any number of times."""
+
+    reason: Annotated[int, Wire("u8", "", "free for the host's log; the board does not look at it")]
+
+
+# ---- the link: CRC seeded with the schema
+
+
+@_layout(0x10, "both")
+@dataclass(frozen=True, slots=True)
+class TimeSync(Message):
+    """Four timestamps; the board fills in its two and sends the frame back."""
+
+    of_sequence: _Sequence
+    t1_host_us: Annotated[int, Wire("u64", "µs", "host clock when the request was sent")]
+    t2_board_us: Annotated[int, Wire("u64", "µs", "device clock when the request came")]
+    t3_board_us: Annotated[int, Wire("u64", "µs", "device clock when the answer was sent")]
+    t4_host_us: Annotated[int, Wire("u64", "µs", "host clock when the answer before this one came; 0 = none")]
+
+
+@_layout(0x11, "host")
+@dataclass(frozen=True, slots=True)
+class Arm(Message):
+    """Arms the board; valid once for each handshake."""
+
+    board_nonce: _Nonce
+
+
+@_layout(0x12, "host")
+@dataclass(frozen=True, slots=True)
+class SetStim(Message):
+    """One decision: a train of slots, each with or without one biphasic pulse at its start."""
+
+    decision_id: _Decision
+    start_us: Annotated[int, Wire("u64", "µs", "device time of slot 0; 0 = when it arrives")]
+    slot_period_us: Annotated[int, Wire("u32", "µs", "from slot to slot")]
+    slots: Annotated[int, Wire("u16", "", "number of slots, 1 to 256")]
+    mask: Annotated[bytes, Wire("bytes[32]", "", "slot i is bit i % 8 (least significant first) of byte i / 8")]
+    amplitude_uA: Annotated[int, Wire("u32", "µA", "of each phase")]
+    width_us: Annotated[int, Wire("u16", "µs", "of each phase")]
+    lease_ms: Annotated[int, Wire("u16", "ms", "the decision lives so long after the last order or renewal")]
+
+
+@_layout(0x13, "host")
+@dataclass(frozen=True, slots=True)
+class Renew(Message):
+    """Extends the lease of a decision held by the board; never restarts its mask."""
+
+    decision_id: _Decision
+
+
+@_layout(0x14, "board")
+@dataclass(frozen=True, slots=True)
+class Ack(Message):
+    """Accepted, with the values that are applied (0 where the order has none)."""
+
+    of_sequence: _Sequence
+    of_type: _Type
+    code: Annotated[int, Wire("u8", "", "AckCode")]
+    clamp: Annotated[int, Wire("u16", "", "Clamp bits; 0 = as ordered")]
+    decision_id: _Decision
+    start_us: Annotated[int, Wire("u64", "µs", "device time of slot 0")]
+    amplitude_uA: Annotated[int, Wire("u32", "µA", "applied")]
+    width_us: Annotated[int, Wire("u16", "µs", "applied")]
+    lease_until_us: Annotated[int, Wire("u64", "µs", "device time at which the decision's lease ends")]
+
+
+@_layout(0x15, "board")
+@dataclass(frozen=True, slots=True)
+class Nack(Message):
+    """Refused: nothing of the order is applied, and what was under way goes on to the end of its lease."""
+
+    of_sequence: _Sequence
+    of_type: _Type
+    code: Annotated[int, Wire("u8", "", "NackCode")]
+    value: Annotated[int, Wire("u64", "", "the refused value, in the field's unit")]
+    low: Annotated[int, Wire("u64", "", "least allowed value")]
+    high: Annotated[int, Wire("u64", "", "greatest allowed value")]
+
+
+@_layout(0x16, "host")
+@dataclass(frozen=True, slots=True)
+class Heartbeat(Message):
+    """Is anybody there? Answered by ACK; renews nothing."""
+
+
+@_layout(0x17, "host")
+@dataclass(frozen=True, slots=True)
+class StatusRequest(Message):
+    """Asks for STATUS."""
+
+
+@_layout(0x18, "board")
+@dataclass(frozen=True, slots=True)
+class Status(Message):
+    """Sent when asked for, and unasked at each change of state."""
+
+    of_sequence: _Sequence
+    state: _State
+    cause: _Cause
+    faults: Annotated[int, Wire("u32", "", "Fault bits since power-on")]
+    decision_id: Annotated[int, Wire("u32", "", "decision under way; 0 = none")]
+    queued_id: Annotated[int, Wire("u32", "", "decision queued; 0 = none")]
+    lease_until_us: Annotated[int, Wire("u64", "µs", "end of the lease under way; 0 = none")]
+    amplitude_limit_uA: Annotated[int, Wire("u32", "µA", "effective limit: the least of compiled and run-time")]
+    electrode_area: Annotated[int, Wire("u32", "10^-6 cm²", "effective electrode area")]
+    pulses: _Counter
+    slots_lapsed: Annotated[int, Wire("u32", "", "ordered pulses not given because the lease had ended")]
+    slots_late: Annotated[int, Wire("u32", "", "ordered pulses not given because their time had passed")]
+    slots_too_soon: Annotated[int, Wire("u32", "", "ordered pulses not given because the last one was too near")]
+    frames: _Counter
+    frames_bad: _Counter
+    frames_old_sequence: _Counter
+    frames_old_session: _Counter
+    frames_unknown: Annotated[int, Wire("u32", "", "frames of a type, size or direction the board does not take")]
+    orders_refused: _Counter
+
+
+# ---- the electrode channel ("bench"): below the core, touched by no fault of the link
+
+
+@_layout(0x40, "board", "bench")
+@dataclass(frozen=True, slots=True)
+class Pulse(Message):
+    """A pulse given; the frame's device time is its start."""
+
+    amplitude_1_uA: Annotated[int, Wire("i32", "µA", "first phase, cathodic: negative")]
+    width_1_us: Annotated[int, Wire("u16", "µs", "first phase")]
+    amplitude_2_uA: Annotated[int, Wire("i32", "µA", "second phase, recharge")]
+    width_2_us: Annotated[int, Wire("u16", "µs", "second phase")]
+    residual_pC: Annotated[int, Wire("i32", "pC", "charge left on the electrode after the pulse")]
+
+
+@_layout(0x41, "host", "bench")
+@dataclass(frozen=True, slots=True)
+class Clock(Message):
+    """Claims the clock (stepped = 1: it stands until ADVANCE) or only asks for the time (0). Answered by AT."""
+
+    token: _Token
+    stepped: Annotated[int, Wire("u8", "", "1 = stop the clock and step it from here")]
+
+
+@_layout(0x42, "host", "bench")
+@dataclass(frozen=True, slots=True)
+class Advance(Message):
+    """Runs the board through everything due before a time; on a real-time clock, waits for it. Answered by AT."""
+
+    token: _Token
+    to_us: Annotated[int, Wire("u64", "µs", "device time")]
+
+
+@_layout(0x43, "board", "bench")
+@dataclass(frozen=True, slots=True)
+class At(Message):
+    """The time now; every pulse before it has been sent."""
+
+    token: _Token
+    now_us: Annotated[int, Wire("u64", "µs", "device time")]
+    stepped: Annotated[int, Wire("u8", "", "1 = stepped clock, 0 = real time")]
+    state: _State
+    grounded: Annotated[int, Wire("u8", "", "1 = electrode shorted to ground")]
+    lost: Annotated[int, Wire("u32", "", "PULSE frames not sent because nobody read them in time")]
+
+
+@_layout(0x44, "host", "bench")
+@dataclass(frozen=True, slots=True)
+class Button(Message):
+    """A person presses the board's button: the only way out of SAFE_OFF. Answered by AT."""
+
+    token: _Token
+
+
+@_layout(0x45, "host", "bench")
+@dataclass(frozen=True, slots=True)
+class Electrode(Message):
+    """Breaks or mends the virtual electrode. Answered by AT."""
+
+    token: _Token
+    fault: Annotated[int, Wire("u8", "", "ElectrodeFault")]
+    residual_pC: Annotated[int, Wire("i32", "pC", "left by each pulse while UNBALANCED")]
+
+
+#: Type ids kept for OBSERVE, DECISION and their answers, and for FAULT_INJECT of test builds.
+RESERVED_TYPES = {0x20: "OBSERVE", 0x21: "DECISION", 0x30: "FAULT_INJECT"}
+
+
+def schema() -> dict[str, Any]:
+    """Everything two ends must agree on, as plain values: what the schema hash is taken of."""
+    return {
+        "protocol": PROTOCOL,
+        "frame": ["version u8", "type u8", "sequence u32", "session u32", "time_us u64", "payload", "auth[8]", "crc32"],
+        "messages": {
+            row.name: [row.type_id, row.sender, row.channel, [[n, w.type, w.unit] for n, w in row.fields.items()]]
+            for row in TYPES.values()
+        },
+        "codes": {enum.__name__: {m.name: m.value for m in enum} for enum in (*CODES, *BITS)},
+        "transitions": [[state.name, event.name, to.name] for (state, event), to in TRANSITIONS.items()],
+    }
+
+
+SCHEMA_HASH = bytes.fromhex(sha256_json(schema()))
+#: Running CRC with which every frame starts but those with a frozen layout.
+SCHEMA_SEED = int.from_bytes(SCHEMA_HASH[:4], "little")
+
+
+def pack_mask(decisions: Iterable[int]) -> tuple[int, bytes]:
+    """Slots (0 or 1 each) -> their number and the 32 bytes of SET_STIM.
+
+    Raises:
+        UserError: no slot, more than 256, or a value that is neither 0 nor 1.
+    """
+    values = [int(value) for value in decisions]
+    if not 1 <= len(values) <= MASK_BITS or any(value not in (0, 1) for value in values):
+        raise UserError(f"a mask takes 1 to {MASK_BITS} slots of 0 or 1, not {len(values)} slots {sorted(set(values))}")
+    bits = sum(value << i for i, value in enumerate(values))
+    return len(values), bits.to_bytes(MASK_BITS // 8, "little")
