@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.errors import UserError
+from sea_dbs.extras import need
 
 if TYPE_CHECKING:
     import torch
@@ -224,6 +225,7 @@ class TorchPolicy:
         Raises:
             UserError: the extra 'train' is not installed, or the file is missing, truncated or of another format.
         """
+        need("train", "torch")
         from sea_dbs.checkpoint import read_policy
 
         module, spec = read_policy(run)

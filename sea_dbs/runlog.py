@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from envs.errors import UserError
+from sea_dbs.extras import need
 from sea_dbs.files import atomic_write_text, writing
 
 if TYPE_CHECKING:
@@ -35,10 +36,9 @@ class RunLog:
     """
 
     def __init__(self, run: Path, step: int, total: int, *, quiet: bool = False) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise UserError("training needs the extra 'train': pip install 'sea-dbs[train]'") from None
+        need("train", "tensorboard")
+        from torch.utils.tensorboard import SummaryWriter
+
         self.path = run / METRICS
         drop_after(self.path, step)
         with writing(self.path):

@@ -2,9 +2,69 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated, Any
+
 import typer
+
+EXAMPLE = "Example: sea-dbs evaluate runs/seed3 --controllers never,always,random,policy --seeds 10 --out out/seed3"
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the root."""
-    del app
+    app.command(epilog=EXAMPLE)(evaluate)
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a trained run.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for evaluation.json and figures.")],
+    controllers: Annotated[
+        str, typer.Option("--controllers", metavar="LIST", help="Comma-separated controllers, in the table's order.")
+    ] = "never,always,periodic,random,on-off,policy",
+    seeds: Annotated[int, typer.Option("--seeds", help="Number of held-out plants.")] = 10,
+    steps: Annotated[int | None, typer.Option("--steps", help="Decisions on each; default: the run's episode.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an evaluation that was stopped.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Empty the folder first.")] = False,
+) -> None:
+    """Compare a trained policy with baselines on plants that it has never met.
+
+    "policy" brings two more rows, the policy with its observation silenced (zeros, and its mean): one that loses
+    nothing by that is called open-loop, one that stimulates over 95 % of the slots constant stimulation. "random" has
+    the policy's duty; "periodic" is the best regular train with no more pulses than the policy gives.
+    """
+    from sea_dbs.extras import need
+
+    need("train", "torch")
+    need("report", "matplotlib")
+    from sea_dbs.evaluate import Plan
+    from sea_dbs.evaluate import evaluate as run_evaluation
+
+    plan = Plan(tuple(name.strip() for name in controllers.split(",") if name.strip()), seeds, steps)
+    result = run_evaluation(run, out, plan, overwrite=overwrite, resume=resume)
+    _print_table(result["rows"])
+    typer.echo(f"written: {out}")
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{rows[0]['seeds']} held-out plants, {rows[0]['steps']} decisions each", title_justify="left")
+    table.add_column("controller")
+    for column in ("P_beta", "95 %", "% of untreated", "reward", "duty", "pulses", "charge, % of 130 Hz"):
+        table.add_column(column, justify="right")
+    table.add_column("what it is")
+    for row in rows:
+        bounds = row["P_beta_ci95"]
+        table.add_row(
+            row["detail"],
+            f"{row['P_beta_iqm']:.0f}",
+            "" if bounds is None else f"{bounds[0]:.0f}-{bounds[1]:.0f}",
+            f"{row['percent_of_untreated']:.0f}",
+            f"{row['reward_iqm']:+.2f}",
+            f"{row['duty']:.2f}",
+            f"{row['pulses']:.0f}",
+            f"{row['charge_percent_of_130Hz']:.0f}",
+            row["label"],
+        )
+    Console(width=None if Console().is_terminal else 140).print(table)

@@ -27,14 +27,11 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Empty the folder first.")] = False,
 ) -> None:
     """Train a SEA-DBS policy in simulation."""
-    from envs.errors import UserError
     from sea_dbs.config import load_config
+    from sea_dbs.extras import need
 
     loaded = load_config(config, settings or [])
-    try:
-        import torch  # noqa: F401 - to say which extra is missing
-    except ImportError:
-        raise UserError("training needs the extra 'train': pip install 'sea-dbs[train]'") from None
+    need("train", "torch", "tensorboard")
     from sea_dbs.train import train as run_training
 
     result = run_training(loaded, out, resume=resume, overwrite=overwrite)

@@ -1,0 +1,207 @@
+"""Evaluation on held-out plants: a policy beside the baselines that it must beat, and beside itself made blind."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from envs.errors import UserError
+from sea_dbs import evaluation_figures
+from sea_dbs.checkpoint import POLICY
+from sea_dbs.config import TrainConfig, config_from_mapping
+from sea_dbs.controllers import CLASSICAL, Controller, Periodic, Silenced, TorchPolicy, make_controller
+from sea_dbs.evaluation_rows import Episode, label_silenced, settle_steps, table_row
+from sea_dbs.files import atomic_write, prepare_output_dir, read_json, sha256_file, write_json
+from sea_dbs.manifest import machine
+from sea_dbs.rollout import Env, begin, rollout
+from sea_dbs.seeds import held_out_seeds, search_seeds
+from sea_dbs.train import make_env
+
+EVALUATION = "evaluation.json"
+PARTIAL = "episodes.partial.json"  # finished episodes of an evaluation that was stopped
+KNOWN = (*CLASSICAL, "policy")
+LOCKSTEP = 8  # environments at once
+RATE_SHARES = (1.0, 0.8, 0.6, 0.4, 0.2)  # of the policy's pulse rate, searched for the best periodic train
+
+EnvFactory = Callable[[TrainConfig], Env]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is evaluated: on ``seeds`` held-out plants, ``steps`` decisions each."""
+
+    controllers: tuple[str, ...] = ("never", "always", "periodic", "random", "on-off", "policy")
+    seeds: int = 10
+    steps: int | None = None  # None: the episode length of the run
+    search_seeds: int = 3  # plants of the search for the best periodic train
+
+    def check(self, config: TrainConfig) -> None:
+        """Raise UserError for an unknown controller, or a number out of range."""
+        for name in self.controllers:
+            if name not in KNOWN:
+                raise UserError(f"unknown controller '{name}': choose from {', '.join(KNOWN)}")
+        held_out_seeds(self.seeds)
+        least = settle_steps(config) + 1
+        if self.steps is not None and not least <= self.steps <= 100_000:
+            raise UserError(f"{self.steps} steps were asked for: from {least} to 100000 are allowed with this preset")
+
+
+def evaluate(
+    run: Path,
+    out: Path,
+    plan: Plan,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    quiet: bool = False,
+    env_factory: EnvFactory = make_env,
+) -> dict[str, Any]:
+    """Evaluate the policy of a run folder beside baselines; writes evaluation.json and figures into ``out``.
+
+    Returns:
+        What evaluation.json holds: ``rows`` (see `evaluation_rows.table_row`), ``episodes`` (a series each
+        controller and plant), and what it was made with.
+
+    Raises:
+        UserError: no readable policy, a wrong plan, or a folder that is in use.
+    """
+    policy = TorchPolicy.load(run)
+    config = config_from_mapping(policy.spec["config"], str(run / POLICY))
+    plan.check(config)
+    steps = plan.steps or config.episode_steps or 0
+    config = config_from_mapping({**config.model_dump(), "episode_steps": steps}, "the evaluation")
+    facts = {
+        "kind": "evaluation",
+        "run": run.name,
+        "policy_sha256": sha256_file(run / POLICY),
+        "config": config.model_dump(mode="json"),
+        "plan": {**asdict(plan), "controllers": list(plan.controllers), "steps": steps},
+        "held_out_seeds": held_out_seeds(plan.seeds),
+        "machine": machine(),
+    }
+    prepare_output_dir(out, overwrite=overwrite, resume=resume)
+    bench = Bench(config, steps, out, facts, env_factory, quiet)
+    rows, episodes = _run_plan(bench, plan, policy)
+    result = {**facts, "rows": rows, "episodes": [asdict(episode) for episode in episodes]}
+    write_json(out / EVALUATION, result)
+    for name, draw in (
+        ("comparison.png", evaluation_figures.comparison),
+        ("series.png", evaluation_figures.series),
+    ):
+        picture = draw(result)
+        atomic_write(out / name, lambda stream, picture=picture: stream.write(picture))  # type: ignore[misc]
+    (out / PARTIAL).unlink(missing_ok=True)
+    return result
+
+
+class Bench:
+    """Runs controllers on plants, eight at a time, and keeps what is finished for a resumed evaluation."""
+
+    def __init__(
+        self, config: TrainConfig, steps: int, out: Path, facts: dict[str, Any], env_factory: EnvFactory, quiet: bool
+    ) -> None:
+        self.config = config
+        self.steps = steps
+        self.path = out / PARTIAL
+        self.facts = facts
+        self.env_factory = env_factory
+        self.quiet = quiet
+        self.envs: list[Env] = []
+        self.done: dict[str, list[Episode]] = {}
+        if self.path.exists():
+            partial = read_json(self.path)
+            if partial["facts"] == facts:
+                self.done = {key: [Episode(**one) for one in value] for key, value in partial["done"].items()}
+
+    def run(self, controller: Controller, seeds: Sequence[int], steps: int | None = None) -> list[Episode]:
+        """One episode of the controller on each plant."""
+        steps = steps or self.steps
+        key = f"{controller.name} | {seeds[0]} + {len(seeds)} | {steps}"
+        if key not in self.done:
+            if not self.quiet:
+                sys.stderr.write(f"evaluating {controller.name} on {len(seeds)} plants, {steps} decisions each\n")
+            self.done[key] = [
+                episode
+                for first in range(0, len(seeds), LOCKSTEP)
+                for episode in self._lockstep(controller, seeds[first : first + LOCKSTEP], steps)
+            ]
+            done = {name: [asdict(episode) for episode in value] for name, value in self.done.items()}
+            write_json(self.path, {"facts": self.facts, "done": done})
+        return self.done[key]
+
+    def _lockstep(self, controller: Controller, seeds: Sequence[int], steps: int) -> list[Episode]:
+        while len(self.envs) < len(seeds):
+            self.envs.append(self.env_factory(self.config))
+        environments = self.envs[: len(seeds)]
+        start = begin(environments, seeds)
+        controller.init_state(len(seeds))
+        episodes = [
+            Episode(controller.name, seed, P_beta=[float(info["P_beta"])])
+            for seed, info in zip(seeds, start.infos, strict=True)
+        ]
+        for transition in rollout(environments, controller, steps, start=start):
+            for k, episode in enumerate(episodes):
+                episode.add(transition, k)
+        return episodes
+
+
+def _run_plan(bench: Bench, plan: Plan, policy: TorchPolicy) -> tuple[list[dict[str, Any]], list[Episode]]:
+    """All controllers of a plan, in its order; untreated plants are always run, since percentages refer to them."""
+    seeds = held_out_seeds(plan.seeds)
+    config = bench.config
+    slots = config.slots or 0
+    slot_us = Fraction(1_000_000) / Fraction(config.stim_hz or 0)
+    untreated = bench.run(make_controller("never", slots, slot_us), seeds)
+    with_policy = bench.run(policy, seeds) if "policy" in plan.controllers else []
+    duty = float(np.mean([episode.mean_duty() for episode in with_policy])) if with_policy else 0.5
+
+    rows, episodes = [], []
+    for name in plan.controllers if "never" in plan.controllers else ("never", *plan.controllers):
+        match name:
+            case "never":
+                ran = untreated
+            case "policy":
+                ran = with_policy
+            case "periodic":
+                ran = bench.run(best_periodic(bench, plan, duty), seeds)
+            case _:
+                ran = bench.run(make_controller(name, slots, slot_us, duty=duty), seeds)
+        row = table_row(name, ran, untreated, config)
+        rows.append(row)
+        episodes += ran
+        if name == "policy":
+            seen = float(np.mean([episode.mean_observation() for episode in ran]))
+            blind = [
+                bench.run(silenced, seeds)
+                for silenced in (Silenced(policy, 0.0, "zeros"), Silenced(policy, seen, "mean"))
+            ]
+            row["label"] = label_silenced(row["label"], ran, blind)
+            rows += [table_row("policy, silenced", one, untreated, config) for one in blind]
+            episodes += [episode for one in blind for episode in one]
+    return rows, episodes
+
+
+def best_periodic(bench: Bench, plan: Plan, duty: float) -> Controller:
+    """The regular train with the lowest P_beta among rates with at most the policy's pulses, found on search plants."""
+    slots, hz = bench.config.slots or 0, bench.config.stim_hz or 0.0
+    slot_us = Fraction(1_000_000) / Fraction(hz)
+    pulses = math.floor(duty * slots * bench.steps + 1e-6)  # at most so many in an episode
+    highest = Fraction(hz) * pulses / (slots * bench.steps)
+    settled = settle_steps(bench.config)
+    steps = min(bench.steps, 2 * settled + 2)
+    seeds = search_seeds(plan.search_seeds)
+
+    def beta(train: Controller) -> float:
+        return float(np.mean([np.mean(one.P_beta[settled + 1 :]) for one in bench.run(train, seeds, steps)]))
+
+    trains = {share: Periodic(slots, slot_us, float(highest * Fraction(share))) for share in RATE_SHARES}
+    if not highest:
+        return trains[1.0]
+    return min(trains.values(), key=beta)

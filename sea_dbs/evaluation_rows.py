@@ -1,0 +1,119 @@
+"""From episodes to a row of the table, and the words for a policy that does not close a loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from sea_dbs.config import TrainConfig
+from sea_dbs.rollout import Transition
+from sea_dbs.statistics import interval, iqm, surely_greater
+
+CONSTANT = "constant stimulation"
+OPEN_LOOP = "open-loop"
+CONSTANT_DUTY = 0.95  # share of slots above which a policy is called constant stimulation
+MORE_PULSES = 1.05  # a blind policy that needs so many times the pulses has lost something, whatever its reward
+CONTINUOUS_HZ = 130.0  # Hz: charge is compared with continuous stimulation at this rate and the same pulse
+OPEN_LOOP_BY_DESIGN = ("never", "periodic", "random", "policy, silenced")
+
+
+@dataclass
+class Episode:
+    """One controller on one plant: a value a decision; ``P_beta`` begins with the reset's."""
+
+    controller: str
+    seed: int
+    P_beta: list[float] = field(default_factory=list)
+    reward: list[float] = field(default_factory=list)
+    duty: list[float] = field(default_factory=list)
+    pulses: list[int] = field(default_factory=list)
+    charge_nC_cm2: list[float] = field(default_factory=list)
+    observed: list[float] = field(default_factory=list)  # mean of the observation decided on, P_beta/1000
+
+    def add(self, transition: Transition, k: int) -> None:
+        """Append environment ``k`` of a transition."""
+        info = transition.infos[k]
+        self.P_beta.append(float(info["P_beta"]))
+        self.reward.append(float(transition.reward[k]))
+        self.duty.append(float(info["duty"]))
+        self.pulses.append(int(info["pulses"]))
+        self.charge_nC_cm2.append(float(info["charge_nC_cm2"]))
+        self.observed.append(float(transition.observation[k].mean()))
+
+    def mean_duty(self) -> float:
+        """Share of slots stimulated over the episode."""
+        return float(np.mean(self.duty))
+
+    def mean_reward(self) -> float:
+        """Reward a decision."""
+        return float(np.mean(self.reward))
+
+    def mean_observation(self) -> float:
+        """What the controller saw on average (P_beta/1000)."""
+        return float(np.mean(self.observed))
+
+
+def settle_steps(config: TrainConfig) -> int:
+    """Decisions until the observation holds nothing of the time before the first one (2 of 1 s, 99 of 20 ms)."""
+    span_ms = (config.window_ms or 0) + ((config.n_obs or 1) - 1) * (config.stride_ms or 0)
+    return math.ceil(span_ms * (config.stim_hz or 0) / (1000.0 * (config.slots or 1)) - 1e-9)
+
+
+def table_row(
+    controller: str, episodes: Sequence[Episode], untreated: Sequence[Episode], config: TrainConfig
+) -> dict[str, Any]:
+    """One row: P_beta and its percentage after settling, reward over all decisions, duty, pulses and charge an episode.
+
+    ``*_iqm`` is the interquartile mean over plants and ``*_ci95`` its bootstrap interval (None for one plant);
+    ``percent_of_untreated`` compares each plant with itself untreated.
+    """
+    settled = settle_steps(config)
+    beta = [float(np.mean(one.P_beta[settled + 1 :])) for one in episodes]
+    without = [float(np.mean(one.P_beta[settled + 1 :])) for one in untreated]
+    percent = [100.0 * a / b for a, b in zip(beta, without, strict=True)]
+    reward = [one.mean_reward() for one in episodes]
+    steps = len(episodes[0].reward)
+    seconds = steps * (config.slots or 0) / (config.stim_hz or 1)
+    charge = float(np.mean([sum(one.charge_nC_cm2) for one in episodes]))
+    continuous = CONTINUOUS_HZ * seconds * (config.amplitude_uA_cm2 or 0) * (config.width_ms or 0)  # nC/cm²
+    duty = float(np.mean([one.mean_duty() for one in episodes]))
+    return {
+        "controller": controller,
+        "detail": episodes[0].controller,
+        "seeds": len(episodes),
+        "steps": steps,
+        "P_beta_mean": float(np.mean(beta)),
+        "P_beta_iqm": iqm(beta),
+        "P_beta_ci95": interval(beta),
+        "percent_of_untreated": iqm(percent),
+        "percent_of_untreated_ci95": interval(percent),
+        "below_untreated": surely_greater(without, beta),
+        "reward_mean": float(np.mean(reward)),
+        "reward_iqm": iqm(reward),
+        "reward_ci95": interval(reward),
+        "duty": duty,
+        "pulses": float(np.mean([sum(one.pulses) for one in episodes])),
+        "charge_nC_cm2": charge,
+        "charge_percent_of_130Hz": 100.0 * charge / continuous,
+        "label": CONSTANT if duty > CONSTANT_DUTY else OPEN_LOOP if controller in OPEN_LOOP_BY_DESIGN else "",
+    }
+
+
+def label_silenced(label: str, seeing: Sequence[Episode], blind: Sequence[Sequence[Episode]]) -> str:
+    """The policy's label: "open-loop" unless it surely loses something in each way of silencing it.
+
+    It loses something when its reward falls (the paired 95 % interval excludes 0), or when, blind, it needs over 5 %
+    more pulses for the reward that it gets. What cannot be shown with the plants at hand counts as nothing lost.
+    """
+    if label:
+        return label
+    pulses = float(np.mean([sum(one.pulses) for one in seeing]))
+    for episodes in blind:
+        falls = surely_greater([one.mean_reward() for one in seeing], [one.mean_reward() for one in episodes])
+        if not falls and float(np.mean([sum(one.pulses) for one in episodes])) <= MORE_PULSES * pulses:
+            return OPEN_LOOP
+    return ""
