@@ -26,9 +26,9 @@ STATE_VERSION = 1
 class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
     """Closed-loop stimulation of a parkinsonian basal ganglia network.
 
-    Observation: float32 (n_obs,), P_beta/1000 of sliding windows, oldest first (SEA-DBS paper Eq. 4). Action: int8 (slots,), 1 = pulse
-    in that slot (Eq. 6). Reward: minus the mean observation; Eq. 7 is the wrapper `BetaThresholdReward`. The plant ends no
-    episode; it is truncated after ``episode_steps`` decisions.
+    Observation: float32 (n_obs,), P_beta/1000 of sliding windows, oldest first (SEA-DBS paper Eq. 4). Action: int8
+    (slots,), 1 = pulse in that slot (Eq. 6). Reward: minus the mean observation; Eq. 7 is the wrapper
+    `BetaThresholdReward`. The plant ends no episode; it is truncated after ``episode_steps`` decisions.
 
     ``pulse_source`` says who delivers the pulses; None means that the mask does.
 
@@ -49,6 +49,8 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         self._new_windows = round(c.decision_ms / c.stride_ms)
         self._history = self._window + (c.n_obs - 1) * self._stride  # samples that the observed windows reach back
         self.plant: Plant | None = None
+        self.spikes: NDArray[np.int64] = np.zeros((0, 2), dtype=np.int64)  # GPi spikes that the windows can hold
+        self.trace: NDArray[np.float64] = np.zeros(0)  # P_beta of the observed windows, oldest first
 
     # -- Gymnasium ---------------------------------------------------------------------------------------------------
 
@@ -76,16 +78,16 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
             self._smc = SmcRenewal(rng, c.dt_ms)
         self.plant = Plant(network or draw_network(self.np_random, c.pd), c.dt_ms)
         self._current = CurrentBuilder(c.dt_ms)
-        self._spikes = self.plant.advance(self._smc.take(n), np.zeros(n)).gpi_spikes
+        self.spikes = self.plant.advance(self._smc.take(n), np.zeros(n)).gpi_spikes
         self._origin = self.plant.sample  # time 0 of the stimulation clock
         self._step_count = self._pulses = 0
         self._charge = self._duty = 0.0
-        self._trace = self._beta(c.n_obs)
+        self.trace = self._beta(c.n_obs)
         return self._observation(), self._info(0, 0.0, 0.0)
 
     def step(self, action: NDArray[np.int8]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Apply one decision: ``slots`` slots from now on."""
-        plant = self._ready()
+        plant = self.ready()
         mask = self._mask(action)
         slots = self._slot_samples()
         end = slots.pop()
@@ -93,7 +95,7 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         source = self.pulse_source or MaskSource(self.config.amplitude_uA_cm2, self.config.width_ms)
         source.begin(mask, self._us(clock), tuple(self._us(clock + slot) for slot in slots))
         self._before_step(plant, end)
-        pulses, charge, spikes = 0, 0.0, [self._spikes]
+        pulses, charge, spikes = 0, 0.0, [self.spikes]
         for start, stop in zip([0, *slots[1:]], [*slots[1:], end], strict=True):
             for pulse in source.until(self._us(clock + stop)):
                 self._current.add(pulse)
@@ -101,9 +103,9 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
                 charge += pulse.charge_nC_cm2
             record = plant.advance(self._smc.take(stop - start), self._current.take(stop - start))
             spikes.append(record.gpi_spikes)
-        self._spikes = np.concatenate(spikes)
-        self._trace = np.concatenate([self._trace, self._beta(min(self._new_windows, self.config.n_obs))])
-        self._trace = self._trace[-self.config.n_obs :]
+        self.spikes = np.concatenate(spikes)
+        self.trace = np.concatenate([self.trace, self._beta(min(self._new_windows, self.config.n_obs))])
+        self.trace = self.trace[-self.config.n_obs :]
         self._forget()
         self._step_count += 1
         self._pulses += pulses
@@ -146,7 +148,7 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         assert self.plant is not None
         ends = self.plant.sample - np.arange(n_windows - 1, -1, -1) * self._stride
         return beta_trace(
-            self._spikes,
+            self.spikes,
             ends - self._window,
             self._window,
             self.config.dt_ms,
@@ -157,16 +159,16 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         """Drop spikes that no later window can hold."""
         assert self.plant is not None
         oldest = self.plant.sample - self._history - 1
-        self._spikes = self._spikes[np.searchsorted(self._spikes[:, 0], oldest) :].copy()
+        self.spikes = self.spikes[np.searchsorted(self.spikes[:, 0], oldest) :].copy()
 
     def _observation(self) -> NDArray[np.float32]:
-        return (self._trace / OBSERVATION_SCALE).astype(np.float32)
+        return (self.trace / OBSERVATION_SCALE).astype(np.float32)
 
     def _info(self, pulses: int, charge: float, duty: float) -> dict[str, Any]:
         assert self.plant is not None
         return {
-            "P_beta": float(np.mean(self._trace)),
-            "P_beta_last": float(self._trace[-1]),
+            "P_beta": float(np.mean(self.trace)),
+            "P_beta_last": float(self.trace[-1]),
             "pulses": pulses,
             "charge_nC_cm2": charge,
             "duty": duty,
@@ -179,7 +181,12 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
 
     # -- input -------------------------------------------------------------------------------------------------------
 
-    def _ready(self) -> Plant:
+    def ready(self) -> Plant:
+        """The plant, once there is one.
+
+        Raises:
+            UserError: reset was never called.
+        """
         if self.plant is None:
             raise UserError("the environment has no network yet: call reset() before step()")
         return self.plant
@@ -200,19 +207,16 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
 
     def get_state(self) -> dict[str, Any]:
         """Everything that the next step reads, as arrays, numbers, strings and dicts; the generator is included."""
-        plant = self._ready()
-        renewal = isinstance(self._smc, SmcRenewal)
+        plant = self.ready()
         return {
             "version": STATE_VERSION,
             "config": self.config.model_dump(),
             "plant": plant.get_state(),
             "rng": self.np_random.bit_generator.state,
-            "smc": {"onset": self._smc.onset, "carry": self._smc.carry}
-            if renewal
-            else {"queue": self._smc.queue.copy()},
+            "smc": self._smc.get_state(),
             "current": self._current.get_state(),
-            "spikes": self._spikes.copy(),
-            "trace": self._trace.copy(),
+            "spikes": self.spikes.copy(),
+            "trace": self.trace.copy(),
             "origin": self._origin,
             "counts": [self._step_count, self._pulses, self._charge, self._duty],
         }
@@ -232,15 +236,11 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         rng = np.random.Generator(np.random.PCG64())
         rng.bit_generator.state = values["rng"]
         self.np_random = rng
-        if c.mode == "reference":
-            queue = SmcQueue(rng, c.dt_ms)
-            queue.queue = np.array(values["smc"]["queue"])
-            self._smc = queue
-        else:
-            self._smc = SmcRenewal(rng, c.dt_ms, int(values["smc"]["onset"]), int(values["smc"]["carry"]))
+        train = SmcQueue if c.mode == "reference" else SmcRenewal
+        self._smc = train(rng, c.dt_ms, values["smc"])
         self._current = CurrentBuilder(c.dt_ms)
         self._current.set_state(values["current"])
-        self._spikes, self._trace = np.array(values["spikes"]), np.array(values["trace"])
+        self.spikes, self.trace = np.array(values["spikes"]), np.array(values["trace"])
         self._origin = int(values["origin"])
         step_count, pulses, self._charge, self._duty = values["counts"]
         self._step_count, self._pulses = int(step_count), int(pulses)

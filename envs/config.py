@@ -54,7 +54,7 @@ class EnvConfig(BaseModel):
         span = self.window_ms + (self.n_obs - 1) * self.stride_ms
         if span + self.dt_ms > self.settle_ms:
             raise UserError(
-                f"settle_ms is {self.settle_ms:g}: the first observation of n_obs {self.n_obs} windows needs more than {span:g} ms"
+                f"settle_ms is {self.settle_ms:g}: the first observation of {self.n_obs} windows needs over {span:g} ms"
             )
         new = self.decision_ms / self.stride_ms
         if abs(new - round(new)) > 1e-9:

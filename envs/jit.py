@@ -1,7 +1,7 @@
 """Numba, with a cache that notices every change of our kernels.
 
-Numba does not recompile a cached caller when a callee or a constant in another file changes. So the cache folder is keyed by a
-hash of all kernel sources: other sources, other folder.
+Numba does not recompile a cached caller when a callee or a constant in another file changes. So the cache folder is
+keyed by a hash of all kernel sources: other sources, other folder.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
 
@@ -34,16 +34,15 @@ _CACHE_DIR = _cache_dir()
 
 def kernel(function: F) -> F:
     """Compile a kernel: strict IEEE arithmetic, GIL released, cached on disk."""
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = _CACHE_DIR  # read once, when the dispatcher is made
+    config: Any = numba.config
+    before = config.CACHE_DIR
+    config.CACHE_DIR = _CACHE_DIR  # read once, when the dispatcher is made
     try:
-        compiled: F = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+        return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
     finally:
-        numba.config.CACHE_DIR = before
-    return compiled
+        config.CACHE_DIR = before
 
 
 def rate(function: F) -> F:
     """Compile a small function that kernels call; it is inlined and cached with its caller."""
-    compiled: F = numba.njit(nogil=True, error_model="numpy")(function)
-    return compiled
+    return cast(F, numba.njit(nogil=True, error_model="numpy")(function))

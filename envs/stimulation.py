@@ -1,7 +1,7 @@
 """Stimulation: pulses, who delivers them, and the current they become in the plant.
 
-The plant takes one monophasic depolarising phase, 300 µA/cm² × 0.3 ms by default (Kumaravelu 2016, released code), into all STN
-cells alike. Charge is Σ|I|·PW of that phase (nC/cm²).
+The plant takes one monophasic depolarising phase, 300 µA/cm² × 0.3 ms by default (Kumaravelu 2016, released code),
+into all STN cells alike. Charge is Σ|I|·PW of that phase (nC/cm²).
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class Pulse(NamedTuple):
 
 
 class PulseSource(Protocol):
-    """Whoever delivers the pulses of a decision: by default its mask, in a hardware session the board's electrode channel."""
+    """Whoever delivers the pulses of a decision: by default its mask, in a hardware session the board's electrode
+    channel."""
 
     def begin(self, action: NDArray[np.int8], start_us: int, slot_us: tuple[int, ...]) -> None:
         """A decision starts at ``start_us``; its slots start at ``slot_us`` (µs since the end of the reset)."""
@@ -86,8 +87,8 @@ class CurrentBuilder:
         width = round(pulse.width_ms / self._dt_ms)
         if width < 1 or abs(width * self._dt_ms - pulse.width_ms) > 1e-6:
             raise UserError(
-                f"a pulse width of {pulse.width_ms:g} ms (board: {pulse.width_ms / PLANT_MS_PER_US:g} µs) is no whole number "
-                f"of plant samples of {self._dt_ms:g} ms"
+                f"a pulse width of {pulse.width_ms:g} ms (board: {pulse.width_ms / PLANT_MS_PER_US:g} µs) is no whole "
+                f"number of plant samples of {self._dt_ms:g} ms"
             )
         start = round(pulse.t_us / (1000.0 * self._dt_ms)) - self._sample
         if start < 0:
@@ -117,7 +118,8 @@ class CurrentBuilder:
 
 
 def regular_train(stim_hz: float, n_samples: int, dt_ms: float, *, pulse: Pulse | None = None) -> NDArray[np.float64]:
-    """A regular train from time 0 as a current (µA/cm²), shape (n_samples,), pulse times kept in real time; 0 Hz is none.
+    """A regular train from time 0 as a current (µA/cm²), shape (n_samples,), pulse times kept in real time; 0 Hz is
+    none.
 
     Raises:
         UserError: a rate outside 0..185 Hz.

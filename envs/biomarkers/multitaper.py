@@ -1,9 +1,12 @@
 """Multitaper spectrum of the GPi spike trains and its 13-35 Hz integral, P_beta.
 
-Point-process spectrum as in Chronux (tapers [3 5], pad 0, average over the 10 GPi cells), which Kumaravelu et al. 2016 use:
+Point-process spectrum as in Chronux (tapers [3 5], pad 0, average over the 10 GPi cells), which Kumaravelu et al.
+2016 use:
     J_k(f) = Σ_i h_k(m_i) e^{-2πi f m_i/Fs} - (n_sp/N) H_k(f),   S(f) = mean over tapers and cells of |J_k|²,
-P_beta = trapezoid of S over the grid frequencies 13 < f < 35 Hz. Only these frequencies are computed, the tapers come from a table,
-and a spike's phases are computed once for all windows that hold it: they are taken in absolute time, which turns J by a phase alone.
+P_beta = trapezoid of S over the grid frequencies 13 < f < 35 Hz. Only these frequencies are computed, the tapers
+come from a table,
+and a spike's phases are computed once for all windows that hold it: they are taken in absolute time, which turns J
+by a phase alone.
 """
 
 from __future__ import annotations
@@ -131,7 +134,8 @@ def _trace(
     spectrum: Floats,
     frequencies: Floats,
 ) -> int:
-    """Integral over the band for each window [start, start+length]; returns the number of grid frequencies of the last window.
+    """Integral over the band for each window [start, start+length]; returns the number of grid frequencies of the
+    last window.
 
     A window without a spike is NaN on the spike-bounded grid, 0 on the fixed one.
     """

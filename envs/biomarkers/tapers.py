@@ -1,7 +1,7 @@
 """Slepian tapers for any window length from one table, and their transforms.
 
-The DPSS of N points is the DPSS of 8192 points resampled at (m+½)/N and scaled by √(8192/N) (relative error of P_beta 2e-7);
-its transform depends on f·N/Fs alone, so it is tabulated once as well.
+The DPSS of N points is the DPSS of 8192 points resampled at (m+½)/N and scaled by √(8192/N) (relative error of
+P_beta 2e-7); its transform depends on f·N/Fs alone, so it is tabulated once as well.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ import math
 from envs.jit import rate
 
 POPULATIONS = ("th", "stn", "gpe", "gpi", "d2", "d1", "ce", "ci")
-"""Order of the rows of every (8, 10) array: thalamus, STN, GPe, GPi, striatum D2 and D1, cortex excitatory and inhibitory."""
+"""Order of the rows of every (8, 10) array: thalamus, STN, GPe, GPi, striatum D2 and D1, cortex excitatory and
+inhibitory."""
 
 TH, STN, GPE, GPI, D2, D1, CE, CI = range(8)
 N_POPULATIONS = 8

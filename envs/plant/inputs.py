@@ -1,8 +1,10 @@
-"""Input currents: the sensorimotor (SMC) pulse train into the thalamus, as the release draws it and as a renewal process."""
+"""Input currents: the sensorimotor (SMC) pulse train into the thalamus, as the release draws it and as a renewal
+process."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,11 +51,16 @@ def smc_array(onsets: list[int], n_samples: int, dt_ms: float) -> Floats:
 
 
 class SmcQueue:
-    """The released code's input between steps: each step appends a fresh train; overruns accumulate (reference mode)."""
+    """The released code's input between steps: each step appends a fresh train; overruns accumulate (reference
+    mode)."""
 
-    def __init__(self, rng: np.random.Generator, dt_ms: float) -> None:
+    def __init__(self, rng: np.random.Generator, dt_ms: float, saved: dict[str, Any] | None = None) -> None:
         self._rng, self._dt_ms = rng, dt_ms
-        self.queue: Floats = np.zeros(0)
+        self.queue: Floats = np.zeros(0) if saved is None else np.array(saved["queue"], dtype=np.float64)
+
+    def get_state(self) -> dict[str, Any]:
+        """What the constructor needs to go on, the generator apart."""
+        return {"queue": self.queue.copy()}
 
     def append_train(self, n_samples: int, onsets: list[int] | None = None) -> None:
         """Append a train of ``n_samples``, drawn, or with given onsets (0-based from the step's start)."""
@@ -70,12 +77,16 @@ class SmcQueue:
 class SmcRenewal:
     """One continuous renewal train (recommended mode): boundaries between steps leave no mark."""
 
-    def __init__(self, rng: np.random.Generator, dt_ms: float, onset: int | None = None, carry: int = 0) -> None:
+    def __init__(self, rng: np.random.Generator, dt_ms: float, saved: dict[str, Any] | None = None) -> None:
         self._rng, self._dt_ms = rng, dt_ms
         self._width = round_half_up(SMC_WIDTH_MS / dt_ms)
-        # next onset, in samples from the next sample to be taken; drawn unless a saved train goes on
-        self.onset = smc_interval(rng, dt_ms) if onset is None else onset
-        self.carry = carry  # samples of a pulse under way
+        # next onset, in samples from the next sample to be taken
+        self.onset = smc_interval(rng, dt_ms) if saved is None else int(saved["onset"])
+        self.carry = 0 if saved is None else int(saved["carry"])  # samples of a pulse under way
+
+    def get_state(self) -> dict[str, Any]:
+        """What the constructor needs to go on, the generator apart."""
+        return {"onset": self.onset, "carry": self.carry}
 
     def take(self, n_samples: int) -> Floats:
         """The next ``n_samples`` of the train (µA/cm²)."""

@@ -22,10 +22,10 @@ _TABLES: dict[float, NDArray[np.float64]] = {}
 class Record(NamedTuple):
     """What happened during an `advance`; sample indices are absolute (sample 0 = initial state)."""
 
-    events: NDArray[
-        np.int64
-    ]  # (m, 3) sample, population, cell: transmission events (upward crossing of -10 mV; cortex: reset)
-    gpi_spikes: NDArray[np.int64]  # (m, 2) sample before the upward crossing of -20 mV, cell: what the biomarker counts
+    # (m, 3) sample, population, cell: transmission events (upward crossing of -10 mV; cortex: reset)
+    events: NDArray[np.int64]
+    # (m, 2) sample before the upward crossing of -20 mV, cell: what the biomarker counts
+    gpi_spikes: NDArray[np.int64]
 
 
 def check_dt(dt_ms: float) -> None:
@@ -79,7 +79,8 @@ class Plant:
             dbs: stimulation into all STN cells at each new sample (µA/cm²), shape (n,).
 
         Raises:
-            UserError: shapes differ, an input is not finite, or a voltage became non-finite (nucleus, cell and time are named).
+            UserError: shapes differ, an input is not finite, or a voltage became non-finite (nucleus, cell and time
+            are named).
         """
         if smc.ndim != 1 or smc.shape != dbs.shape:
             raise UserError(f"plant inputs have shapes {smc.shape} and {dbs.shape}: both must be (n,)")

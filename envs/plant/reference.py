@@ -1,8 +1,9 @@
 """The scalar reference kernel: one network, forward Euler, written as the equations are.
 
-It is the yardstick: literal (event lists, sampled kernels summed oldest first, strict arithmetic) rather than fast. Order of an
-update from sample s-1 to s: all currents and rates from the old state; voltages and gates; the continuous synapses; events.
-No nucleus sees another's new value.
+It is the yardstick: literal (event lists, sampled kernels summed oldest first, strict arithmetic) rather than fast.
+Order of an
+update from sample s-1 to s: all currents and rates from the old state; voltages and gates; the continuous synapses;
+events. No nucleus sees another's new value.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ def _thalamus(k: int, V: float, gates: Array, I_in: float, dt: float) -> float:
     I_ion = thalamus.ionic_current(V, h, r)
     gates[0, k] = h + dt * (thalamus.h_inf(V) - h) / thalamus.tau_h(V)
     gates[1, k] = r + dt * (thalamus.r_inf(V) - r) / thalamus.tau_r(V)
-    return V + dt * (-I_ion + I_in)
+    V_new: float = V + dt * (-I_ion + I_in)
+    return V_new
 
 
 @rate
@@ -105,7 +107,8 @@ def _stn(k: int, V: float, g: Array, calcium: Array, I_in: float, dt: float) -> 
     g[stn.Q, k] = q + dt * (stn.q_inf(V) - q) / stn.tau_q(V)
     g[stn.R, k] = r + dt * (stn.r_inf(V) - r) / stn.TAU_R
     calcium[k] = Ca + dt * (-stn.CA_INFLUX * (I_L + I_T) - stn.CA_DECAY * Ca)
-    return V + dt * (-I_Na - I_K - I_A - I_L - I_T - I_CaK - I_leak + I_in)
+    V_new: float = V + dt * (-I_Na - I_K - I_A - I_L - I_T - I_CaK - I_leak + I_in)
+    return V_new
 
 
 @rate
@@ -123,7 +126,8 @@ def _pallidum(k: int, V: float, g: Array, calcium: Array, I_in: float, dt: float
     g[pallidum.H, k] = h + dt * (pallidum.PHI_H * (pallidum.h_inf(V) - h) / tau)
     g[pallidum.R, k] = r + dt * ((pallidum.r_inf(V) - r) / pallidum.TAU_R)
     calcium[k] = Ca + dt * (pallidum.CA_RATE * (-I_Ca - I_T - pallidum.CA_PUMP * Ca))
-    return V + dt * (-I_leak - I_K - I_Na - I_T - I_Ca - I_AHP + I_in + pallidum.I_APPLIED)
+    V_new: float = V + dt * (-I_leak - I_K - I_Na - I_T - I_Ca - I_AHP + I_in + pallidum.I_APPLIED)
+    return V_new
 
 
 @rate
@@ -137,7 +141,8 @@ def _striatum(k: int, V: float, g: Array, g_m: float, I_in: float, dt: float) ->
     g[striatum.H, k] = h + dt * (striatum.alpha_h(V) * (1.0 - h) - striatum.beta_h(V) * h)
     g[striatum.N, k] = n + dt * (striatum.alpha_n(V) * (1.0 - n) - striatum.beta_n(V) * n)
     g[striatum.P, k] = p + dt * (striatum.alpha_p(V) * (1.0 - p) - striatum.beta_p(V) * p)
-    return V + dt * (-I_Na - I_K - I_leak - I_M + I_in)
+    V_new: float = V + dt * (-I_Na - I_K - I_leak - I_M + I_in)
+    return V_new
 
 
 @rate

@@ -23,8 +23,8 @@ SD_V0_MV, MEAN_V0_MV, MEAN_V0_STR_MV = 5.0, -62.0, -63.8  # mV, initial voltages
 class Network(NamedTuple):
     """One network: every random draw, and the parameters that disease changes. Shapes (10,) unless stated.
 
-    ``pd`` runs from 0 (healthy) to 1 (6-OHDA parkinsonian) and changes three things: striatal M conductance, cortical drive of
-    D1, coupling within the GPe (Kumaravelu 2016).
+    ``pd`` runs from 0 (healthy) to 1 (6-OHDA parkinsonian) and changes three things: striatal M conductance,
+    cortical drive of D1, coupling within the GPe (Kumaravelu 2016).
     """
 
     v0: Array  # (6, 10) mV, initial voltages of th, stn, gpe, gpi, d2, d1
@@ -67,7 +67,7 @@ class State(NamedTuple):
 
     def copy(self) -> State:
         """A deep copy."""
-        return State(*(np.array(field) for field in self))
+        return State.from_dict(self.to_dict())
 
     def to_dict(self) -> dict[str, NDArray[Any]]:
         """Plain arrays by name, for saving."""
@@ -80,15 +80,13 @@ class State(NamedTuple):
         Raises:
             UserError: a field is missing or has another shape.
         """
-        template = _empty_state()
-        fields = []
-        for name, like in zip(cls._fields, template, strict=True):
-            if name not in values or np.shape(values[name]) != like.shape:
-                raise UserError(
-                    f"the plant state's field '{name}' has shape {np.shape(values.get(name))}, expected {like.shape}"
-                )
-            fields.append(np.array(values[name], dtype=like.dtype))
-        return cls(*fields)
+        fields: dict[str, Any] = {}
+        for name, like in _empty_state()._asdict().items():
+            shape = np.shape(values[name]) if name in values else None
+            if shape != like.shape:
+                raise UserError(f"the plant state's field '{name}' has shape {shape}, expected {like.shape}")
+            fields[name] = np.array(values[name], dtype=like.dtype)
+        return cls(**fields)
 
 
 def _empty_state() -> State:

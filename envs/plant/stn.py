@@ -1,6 +1,7 @@
 """Subthalamic nucleus: eleven gates and calcium (Otsuka et al. 2004, as in Kumaravelu et al. 2016).
 
-V in mV, t in ms, currents in µA/cm², conductances in mS/cm², C_m = 1 µF/cm², Ca in the model's unit (Nernst outside: 2000).
+V in mV, t in ms, currents in µA/cm², conductances in mS/cm², C_m = 1 µF/cm², Ca in the model's unit (Nernst
+outside: 2000).
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Striatal medium spiny neurons, D2 (indirect pathway) and D1 (direct): McCarthy et al. 2011, as in Kumaravelu et al. 2016.
+"""Striatal medium spiny neurons, D2 (indirect pathway) and D1 (direct): McCarthy et al. 2011, as in Kumaravelu et
+al. 2016.
 
 V in mV, t in ms, currents in µA/cm², conductances in mS/cm², C_m = 1 µF/cm², rates in 1/ms.
 """
