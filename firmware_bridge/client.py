@@ -115,8 +115,9 @@ class BoardClient:
             if not answer.refusal & Refusal.BUSY or time.monotonic() + BUSY_S > end:
                 break
             time.sleep(BUSY_S)
-        self.board = answer
-        self.connection.open_session(event.session, event.time_us)
+        if not answer.refusal & Refusal.BUSY:  # a busy board belongs to somebody else: close() must not stop it
+            self.board = answer
+            self.connection.open_session(event.session, event.time_us)
         if refuse and answer.refusal:
             raise UserError(refusal_text(self.link.name, answer, ask))
         return answer

@@ -76,7 +76,7 @@ class NackCode(_Code):
 
     BAD_FRAME = 1, "a frame was dropped: broken COBS, size, CRC, version or authentication bytes"
     STATE = 2, "the state does not allow it"
-    NONCE = 3, "ARM does not echo the nonce of the last HELLO_ACK"
+    NONCE = 3, "ARM does not echo the nonce of the last HELLO_ACK, or the nonce is spent"
     REFUSED = 4, "the last HELLO_ACK carried a refusal, named by the same bits in value"
     AMPLITUDE = 5, "amplitude outside its range"
     WIDTH = 6, "pulse width outside its range"

@@ -1,0 +1,359 @@
+"""The electrode as the plant's source of pulses: orders go to the board, and only what its ELECTRODE channel shows counts."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.errors import UserError
+from envs.stimulation import DEVICE_AMPLITUDE_UA, DEVICE_WIDTH_US, Pulse
+from firmware_bridge.bench import Bench, ElectrodePulse
+from firmware_bridge.client import NO_MODEL, BoardClient
+from firmware_bridge.codes import Cause, Clamp, Fault, NackCode, State
+from firmware_bridge.limits import LIMITS
+from firmware_bridge.messages import Ack, HelloAck, Nack
+from firmware_bridge.reasons import nack_text
+from firmware_bridge.recorder import PulseRow, Recorder
+
+BENCH_MODE = "bench mode: simulated electrode only; research use only"
+LEASE_MS = LIMITS["LEASE_DEFAULT_MS"].value
+RENEW_US = 100_000  # µs of device time from an order or renewal to the next renewal: a third of the default lease
+SYNCS = 8  # exchanges of times at the start; the quickest one counts
+MAX_LAG_US = 5_000_000  # µs behind real time at which a session gives up: seventeen leases
+SLOT_SLACK_US = 100  # µs by which the plant's slots (whole samples) may differ from the board's (whole µs)
+SETTLE_US = 100_000  # µs of device time watched after STOP
+
+
+class Order(NamedTuple):
+    """One decision: what was ordered, and what the board made of it."""
+
+    decision_id: int
+    plant_us: int  # plant time of the newest sample
+    sample_us: int  # the same in device time
+    start_us: int  # device time of slot 0
+    slot_period_us: int
+    mask: tuple[int, ...]
+    applied_mask: tuple[int, ...]  # all zero where the order was refused
+    amplitude_uA: int  # applied
+    width_us: int  # applied
+    clamp: Clamp
+    nack: Nack | None
+    sent_us: int  # device time
+    ack_us: int  # device time
+    host_sent: float  # s since 1970
+    host_ack: float  # s since 1970
+
+    @property
+    def end_us(self) -> int:
+        """Device time at which the last slot ends."""
+        return self.start_us + self.slot_period_us * len(self.mask)
+
+    @property
+    def reason(self) -> str:
+        """Why the applied values are what they are, for people."""
+        if self.nack is not None:
+            return f"refused: {nack_text(self.nack)}"
+        if self.clamp:
+            return "clamped: " + " and ".join(bit.doc for bit in Clamp if bit & self.clamp)
+        return "as decided"
+
+
+class Electrode:
+    """A `PulseSource` for the environment: a decision is one SET_STIM, kept alive by a RENEW each 100 ms of device time.
+
+    Device time is plant time plus ``offset_us``, fixed by `synchronise`. On a stepped clock board and plant advance in
+    lockstep and a decision's slots start with the decision. On a board that keeps real time, `until` waits for it, and
+    slots start ``latency_us`` after the sample that they were decided on: the plant lives through the same delay.
+
+    Args:
+        client: the link; `connect` shakes hands over it.
+        bench: the electrode channel.
+        recorder: every pulse and event is written to it.
+        amplitude_uA: ordered amplitude of each phase.
+        width_us: ordered width of each phase.
+        latency_us: from sample to slot 0; 0 in lockstep.
+    """
+
+    def __init__(
+        self,
+        client: BoardClient,
+        bench: Bench,
+        recorder: Recorder,
+        *,
+        amplitude_uA: int = round(DEVICE_AMPLITUDE_UA),
+        width_us: int = round(DEVICE_WIDTH_US),
+        lease_ms: int = LEASE_MS,
+        latency_us: int = 0,
+    ) -> None:
+        self.client, self.bench, self.recorder = client, bench, recorder
+        self.amplitude_uA, self.width_us, self.lease_ms = amplitude_uA, width_us, lease_ms
+        self.latency_us = latency_us
+        self.offset_us = 0
+        self.plant_us = 0  # where the plant stands
+        self.deadline_misses = 0
+        self.resumptions = 0
+        self.pulse_count = 0
+        self.lag_us = 0  # newest: how far the plant was behind the device when it decided
+        self._model_hash = NO_MODEL
+        self._host_offset_us = 0.0  # device time = host's monotonic clock + this
+        self._state: State = bench.state
+        self._fault_bits = 0
+        self._decision_id = 0
+        self._contact_us = 0  # device time at which the lease was last set
+        self._waiting: Order | None = None  # ordered by a controller, not yet begun by the environment
+        self._orders: deque[Order] = deque(maxlen=4)
+
+    # -- the board ---------------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> State:
+        """The board's state, as last seen."""
+        return self._state
+
+    def connect(self, model_hash: bytes = NO_MODEL) -> HelloAck:
+        """Shake hands, checking every hash; a lease that an older session left is waited for.
+
+        Raises:
+            UserError: no answer, or the board would not be armed; the differing hash is named.
+        """
+        self._model_hash = model_hash
+        left = LIMITS["LEASE_MAX_MS"].value * 1000
+        while self.bench.stepped and self.bench.state is State.CLOSED_LOOP and left > 0:
+            self.bench.advance(self.bench.now_us + RENEW_US)
+            left -= RENEW_US
+        ack = self.client.hello(model_hash)
+        self.recorder.event(self._seen_us(), "handshake", f"firmware {ack.firmware_build.hex()[:12]}")
+        self._read_status()
+        return ack
+
+    def arm(self) -> None:
+        """Arm the board.
+
+        Raises:
+            UserError: it refuses, or does not answer.
+        """
+        self.client.arm()
+        self.recorder.event(self._seen_us(), "armed", BENCH_MODE)
+        self._read_status()
+
+    def synchronise(self) -> int:
+        """Agree on time: the plant's clock is at 0 now. Returns the offset (µs)."""
+        if not self.bench.stepped:
+            best = min((self.client.time_sync() for _ in range(SYNCS)), key=lambda sample: sample.round_trip_us)
+            self._host_offset_us = best.offset_us
+        self.plant_us, self._waiting = 0, None
+        self.offset_us = self.now_us()
+        return self.offset_us
+
+    def now_us(self) -> int:
+        """Device time now: exact on a stepped clock, else by the last comparison of the clocks."""
+        if self.bench.stepped:
+            return self.bench.now_us
+        return max(self.client.device_time_us, round(time.monotonic_ns() / 1000 + self._host_offset_us))
+
+    def _seen_us(self) -> int:
+        """Device time of the board's newest answer."""
+        return self.bench.now_us if self.bench.stepped else self.client.device_time_us
+
+    def stop(self) -> None:
+        """STOP, then watch the electrode a little longer: no pulse may follow.
+
+        Raises:
+            UserError: the board does not answer.
+        """
+        self.client.stop()
+        at = self._seen_us()
+        self.recorder.event(at, "stop", "STOP was acknowledged")
+        self._take(self.bench.advance(at + SETTLE_US))
+        self._read_status()
+
+    # -- decisions ---------------------------------------------------------------------------------------------------
+
+    def order(self, mask: Sequence[int], slot_period_us: int) -> Order:
+        """Send one decision, whose newest sample is the plant's present one. A board in FALLBACK is armed afresh once.
+
+        Raises:
+            UserError: a value out of range, the board does not answer, it is in SAFE_OFF or was stopped, or the plant
+                is hopelessly behind real time.
+        """
+        order = self._send(mask, slot_period_us)
+        if self._refused_by(order, State.FALLBACK):
+            self.resumptions += 1
+            self.recorder.event(order.ack_us, "nack", f"{order.reason}: shaking hands afresh", code=NackCode.STATE)
+            self.connect(self._model_hash)
+            self.arm()
+            order = self._send(mask, slot_period_us)
+        late_us = order.ack_us - order.start_us
+        if order.nack is not None:
+            code = order.nack.code
+            self.recorder.event(order.ack_us, "nack", order.reason, decision_id=order.decision_id, code=code)
+        elif order.clamp:
+            self.recorder.event(
+                order.ack_us, "clamp", order.reason, decision_id=order.decision_id, code=int(order.clamp)
+            )
+        if late_us > 0:
+            self.deadline_misses += 1
+            text = f"the order reached the board {late_us} µs after its slot 0"
+            self.recorder.event(order.ack_us, "deadline", text, decision_id=order.decision_id, code=late_us)
+        if order.nack is not None and order.nack.code == NackCode.STATE:
+            self._read_status()
+            raise UserError(f"the board at {self.client.link.name} takes no more orders: {nack_text(order.nack)}")
+        self._orders.append(order)
+        self._waiting = order
+        return order
+
+    def _send(self, mask: Sequence[int], slot_period_us: int) -> Order:
+        sample_us = self.plant_us + self.offset_us
+        start_us = sample_us + self.latency_us
+        bits = tuple(int(bit) for bit in mask)
+        self._decision_id += 1
+        sent_us, host_sent = self.now_us(), time.time()
+        self.lag_us = sent_us - sample_us
+        if self.lag_us > MAX_LAG_US:
+            raise UserError(
+                f"the plant cannot keep up with real time: it is {self.lag_us / 1e6:.1f} s behind after "
+                f"{self._decision_id - 1} decisions; run the session without --realtime, or on a faster machine"
+            )
+        reply = self.client.set_stim(
+            self._decision_id, start_us, slot_period_us, bits, self.amplitude_uA, self.width_us, self.lease_ms
+        )
+        ack_us = self._seen_us()
+        accepted = isinstance(reply, Ack)
+        if accepted:
+            self._contact_us = ack_us
+        return Order(
+            self._decision_id,
+            self.plant_us,
+            sample_us,
+            start_us,
+            slot_period_us,
+            bits,
+            bits if accepted else (0,) * len(bits),
+            reply.amplitude_uA if isinstance(reply, Ack) else 0,
+            reply.width_us if isinstance(reply, Ack) else 0,
+            Clamp(reply.clamp) if isinstance(reply, Ack) else Clamp(0),
+            None if isinstance(reply, Ack) else reply,
+            sent_us,
+            ack_us,
+            host_sent,
+            time.time(),
+        )
+
+    @staticmethod
+    def _refused_by(order: Order, state: State) -> bool:
+        return order.nack is not None and order.nack.code == NackCode.STATE and order.nack.value == state
+
+    # -- PulseSource -------------------------------------------------------------------------------------------------
+
+    def begin(self, action: NDArray[np.int8], start_us: int, slot_us: tuple[int, ...]) -> None:
+        """See `envs.stimulation.PulseSource.begin`. A mask that a controller has ordered already is not sent again.
+
+        Raises:
+            UserError: the slots are not evenly spaced, or the environment takes another mask than was ordered.
+        """
+        waiting, self._waiting = self._waiting, None
+        bits = tuple(int(bit) for bit in action)
+        if waiting is not None:
+            period_us = waiting.slot_period_us
+            if waiting.plant_us != start_us or waiting.applied_mask != bits:
+                raise UserError("the environment began another decision than the board was given")
+        else:
+            period_us = slot_us[1] - slot_us[0] if len(slot_us) > 1 else round(1e6 / 50)
+        if any(abs(t - start_us - i * period_us) > SLOT_SLACK_US for i, t in enumerate(slot_us)):
+            raise UserError(f"the slots of this decision are not {period_us} µs apart, as the board would give them")
+        if waiting is None:
+            self.plant_us = start_us
+            self.order(bits, period_us)
+            self._waiting = None
+
+    def until(self, t_us: int) -> list[Pulse]:
+        """See `envs.stimulation.PulseSource.until`. Lets the board live until then, renewing the lease on the way.
+
+        Raises:
+            UserError: the board went away, lost pulses, or latched SAFE_OFF.
+        """
+        end = t_us + self.offset_us
+        given: list[Pulse] = []
+        while (due := self._renewal_due()) is not None and due < end:
+            given += self._take(self.bench.advance(min(max(due, self.bench.now_us), end)))
+            self._renew()
+        given += self._take(self.bench.advance(end))
+        self._watch_state()
+        self.plant_us = t_us
+        self.recorder.tick()
+        return given
+
+    def _renewal_due(self) -> int | None:
+        """Device time of the next renewal; None where no decision is under way then."""
+        if not self._orders or self._orders[-1].nack is not None:
+            return None
+        due = self._contact_us + RENEW_US
+        return due if due < self._orders[-1].end_us else None
+
+    def _renew(self) -> None:
+        decision_id = self._orders[-1].decision_id
+        reply = self.client.renew(decision_id)
+        self._contact_us = self._seen_us()
+        if isinstance(reply, Nack):
+            text = f"RENEW was refused: {nack_text(reply)}"
+            self.recorder.event(self._contact_us, "nack", text, decision_id=decision_id, code=reply.code)
+        else:
+            self.recorder.event(self._contact_us, "renew", "lease renewed", decision_id=decision_id)
+
+    def _take(self, given: Sequence[ElectrodePulse]) -> list[Pulse]:
+        """Record what came on the electrode, and map it to the plant."""
+        self.pulse_count += len(given)
+        rows = [
+            PulseRow(
+                device_us=pulse.t_us,
+                plant_us=pulse.t_us - self.offset_us,
+                decision_id=self._whose(pulse.t_us),
+                amplitude_uA=pulse.amplitude_uA,
+                width_us=pulse.width_us,
+                second_amplitude_uA=pulse.second_amplitude_uA,
+                second_width_us=pulse.second_width_us,
+                residual_pC=pulse.residual_pC,
+            )
+            for pulse in given
+        ]
+        self.recorder.pulses(rows)
+        return [Pulse.from_device(row.plant_us, row.amplitude_uA, row.width_us) for row in rows]
+
+    def _whose(self, t_us: int) -> int | None:
+        for order in reversed(self._orders):
+            if order.start_us <= t_us < order.end_us:
+                return order.decision_id
+        return None
+
+    def _watch_state(self) -> None:
+        """Look whether the board changed its state since it was last asked (as the electrode channel shows it).
+
+        Unasked STATUS frames are not used: when one is read depends on the host's timing, and records must repeat.
+        """
+        if self.bench.state is not self._state:
+            self._read_status()
+
+    def _read_status(self) -> None:
+        """Ask for the state; record it with its cause if it is new, and new faults.
+
+        Raises:
+            UserError: the board latched SAFE_OFF.
+        """
+        self.client.notices.clear()
+        status = self.client.status()
+        at = self.client.device_time_us
+        cause = Cause(status.cause)
+        if status.state != self._state:
+            self._state = State(status.state)
+            self.recorder.event(at, "state", f"{self._state.name}: {cause.doc}", code=status.state)
+        for bit in Fault:
+            if bit & status.faults & ~self._fault_bits:
+                self.recorder.event(at, "fault", bit.doc, code=int(bit))
+        self._fault_bits = status.faults
+        if self._state is State.SAFE_OFF:
+            raise UserError(f"the board at {self.client.link.name} latched SAFE_OFF ({cause.doc}): press its button")

@@ -1,0 +1,125 @@
+/* The stimulator: state machine, lease, limits, pulses. Portable C11: no libc, no malloc, no globals; the memory is the
+ * caller's, the clock is the caller's (device time in microseconds), the output is the caller's port.
+ *
+ *     sea_core_init(&core, &config, &port);
+ *     for (;;) {
+ *         sea_core_tick(&core, now_us);                 gives what is due by now
+ *         sea_core_feed(&core, bytes, size, now_us);    takes what the host sent
+ *         ... sleep until sea_core_next_us(&core) or until bytes come ...
+ *     }
+ */
+#ifndef SEA_CORE_H
+#define SEA_CORE_H
+
+#include "sea_frame.h"
+#include "sea_limits_check.h"
+
+#define SEA_NEVER UINT64_MAX
+#define SEA_REMEMBERED_NONCES 4u
+
+typedef enum {
+    SEA_OK = 0,
+    SEA_ERR_ARGUMENT, /* a null pointer */
+    SEA_ERR_CLOCK,    /* the time went backwards: the step was ignored */
+    SEA_ERR_STATE     /* the state does not allow it */
+} sea_status_t;
+
+/* One biphasic pulse: the phases' integer charges sum to zero. */
+typedef struct {
+    uint64_t start_us;
+    int32_t amplitude_uA[2];
+    uint16_t width_us[2];
+} sea_pulse_t;
+
+/* What the core needs of the hardware. Every function gets ctx. */
+typedef struct {
+    void *ctx;
+    void (*tx)(void *ctx, const uint8_t *bytes, size_t size);
+    /* Gives one whole pulse by a hardware one-shot. False: it could not. The charge left is reported in pC. */
+    bool (*stimulate)(void *ctx, const sea_pulse_t *pulse, int32_t *residual_pC);
+    /* Shorts the electrode to ground, or opens the short. */
+    void (*ground)(void *ctx, bool grounded);
+} sea_port_t;
+
+typedef struct {
+    uint8_t firmware_build[32];
+    uint8_t model_hash[32];        /* all zero: bound to no model */
+    uint32_t boot_count;           /* upper half of each session number: a new one after each power-on */
+    uint32_t amplitude_limit_uA;   /* run-time limits: they tighten the compiled ones, never loosen */
+    uint32_t electrode_area;       /* 10^-6 cm^2 */
+} sea_config_t;
+
+typedef struct {
+    uint32_t id; /* 0: there is none */
+    uint64_t start_us;
+    uint32_t period_us;
+    uint16_t slots;
+    uint16_t next; /* first slot not yet dealt with */
+    uint8_t mask[32];
+    uint32_t amplitude_uA;
+    uint16_t width_us;
+    uint16_t clamp;
+    uint32_t lease_us;
+    uint64_t lease_until_us;
+} sea_decision_t;
+
+typedef struct {
+    uint32_t pulses;
+    uint32_t slots_lapsed;
+    uint32_t slots_late;
+    uint32_t slots_too_soon;
+    uint32_t frames;
+    uint32_t frames_bad;
+    uint32_t frames_old_sequence;
+    uint32_t frames_old_session;
+    uint32_t frames_unknown;
+    uint32_t orders_refused;
+} sea_counters_t;
+
+/* Everything the board knows. Read it through the functions below. */
+typedef struct {
+    const sea_config_t *config;
+    const sea_port_t *port;
+    sea_effective_t effective;
+    sea_rx_t rx;
+    uint64_t now_us;
+    uint8_t state;
+    uint8_t cause;
+    uint32_t faults;
+    uint32_t tx_sequence;
+    uint32_t session; /* 0: none yet */
+    uint16_t sessions;
+    uint32_t rx_sequence; /* newest of this session */
+    uint16_t refusal;
+    bool armable; /* a handshake without refusal whose nonce is not spent */
+    uint8_t board_nonce[16];
+    uint8_t host_nonces[SEA_REMEMBERED_NONCES][16]; /* [0] is this session's */
+    uint32_t newest_id;
+    sea_decision_t current;
+    sea_decision_t queued;
+    bool pulsed;
+    uint64_t last_pulse_us;
+    sea_counters_t counters;
+} sea_core_t;
+
+sea_status_t sea_core_init(sea_core_t *core, const sea_config_t *config, const sea_port_t *port);
+
+/* Gives everything that is due at or before now. */
+sea_status_t sea_core_tick(sea_core_t *core, uint64_t now_us);
+
+/* Takes bytes that came at now. Gives no pulse that is due at now: the next tick does. */
+sea_status_t sea_core_feed(sea_core_t *core, const uint8_t *bytes, size_t size, uint64_t now_us);
+
+/* A person presses the board's own button: the only way out of SAFE_OFF. */
+sea_status_t sea_core_person(sea_core_t *core);
+
+/* When the next thing is due; SEA_NEVER: nothing. It can lie in the past. */
+uint64_t sea_core_next_us(const sea_core_t *core);
+
+uint8_t sea_core_state(const sea_core_t *core);
+uint8_t sea_core_cause(const sea_core_t *core);
+
+/* End of the lease under way; 0: none. */
+uint64_t sea_core_lease_until_us(const sea_core_t *core);
+
+#endif

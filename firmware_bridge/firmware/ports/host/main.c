@@ -1,0 +1,333 @@
+/* Port "host": the board as a process on two ptys, the link and the electrode channel.
+ *
+ * Its clock starts with the first use of either channel. It runs in real time, unless the holder of the electrode
+ * channel steps it; when that holder goes away, however it goes, the clock runs on in real time, so that a killed host
+ * never freezes a lease.
+ */
+#define _XOPEN_SOURCE 700
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/select.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "electrode.h"
+#include "options.h"
+
+#define PROBE_US 20000     /* how soon a channel that somebody opened is noticed */
+#define IDLE_US 1000000    /* nothing to do: look again after so long */
+#define ORPHAN_US 3000000  /* a board whose parent has gone lives through its lease, no longer than this */
+
+typedef struct {
+    sea_core_t core;
+    channel_t link;
+    electrode_t electrode;
+    sea_rx_t bench_rx;
+    bool realtime;  /* the clock cannot be stepped */
+    bool stepped;   /* the clock stands until it is told to advance */
+    bool running;   /* used at least once */
+    uint64_t base_device_us; /* device time ... */
+    uint64_t base_host_us;   /* ... at this time of the host's monotonic clock */
+    bool waiting;   /* an ADVANCE in real time is not yet answered */
+    uint32_t waiting_token;
+    uint64_t waiting_us;
+    uint8_t logged_state;
+    uint64_t logged_lease_us;
+} board_t;
+
+static volatile sig_atomic_t asked_to_end = 0;
+
+static void on_signal(int number)
+{
+    (void)number;
+    asked_to_end = 1;
+}
+
+static uint64_t host_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
+}
+
+static uint64_t device_us(const board_t *board)
+{
+    return board->stepped || !board->running ? board->base_device_us
+                                             : board->base_device_us + (host_us() - board->base_host_us);
+}
+
+/* Fixes the pair of times from which the clock goes on, stepped or free. */
+static void set_clock(board_t *board, uint64_t now_us, bool stepped)
+{
+    board->base_device_us = now_us;
+    board->base_host_us = host_us();
+    board->stepped = stepped;
+    board->running = true;
+    board->electrode.patient = stepped;
+}
+
+/* State changes and leases go into the trace beside the pulses. */
+static void trace(board_t *board)
+{
+    const uint8_t state = sea_core_state(&board->core);
+    const uint64_t lease = sea_core_lease_until_us(&board->core);
+    if (state != board->logged_state) {
+        board->logged_state = state;
+        electrode_log(&board->electrode, "{\"t_us\": %" PRIu64 ", \"state\": \"%s\", \"cause\": \"%s\"}\n",
+                      board->core.now_us, sea_state_name(state), sea_cause_name(sea_core_cause(&board->core)));
+    }
+    if (lease != board->logged_lease_us) {
+        board->logged_lease_us = lease;
+        electrode_log(&board->electrode, "{\"t_us\": %" PRIu64 ", \"lease_until_us\": %" PRIu64 "}\n",
+                      board->core.now_us, lease);
+    }
+}
+
+static void tick(board_t *board, uint64_t now_us)
+{
+    (void)sea_core_tick(&board->core, now_us);
+    trace(board);
+}
+
+/* Through everything due before a time, each thing at its own time. */
+static void run_before(board_t *board, uint64_t to_us)
+{
+    uint64_t due;
+    while ((due = sea_core_next_us(&board->core)) < to_us) {
+        tick(board, due > board->base_device_us ? due : board->base_device_us);
+    }
+}
+
+static void send_at(board_t *board, uint32_t token)
+{
+    const sea_msg_at_t at = {
+        .token = token,
+        .now_us = device_us(board),
+        .stepped = board->stepped,
+        .state = sea_core_state(&board->core),
+        .grounded = board->electrode.grounded,
+        .lost = board->electrode.lost,
+    };
+    uint8_t payload[SEA_AT_SIZE];
+    sea_pack_at(payload, &at);
+    electrode_send(&board->electrode, SEA_AT, at.now_us, payload, sizeof payload);
+}
+
+static void on_advance(board_t *board, const sea_msg_advance_t *advance)
+{
+    if (!board->stepped) {
+        board->waiting = true;
+        board->waiting_token = advance->token;
+        board->waiting_us = advance->to_us;
+        return;
+    }
+    if (advance->to_us > board->base_device_us) {
+        run_before(board, advance->to_us);
+        set_clock(board, advance->to_us, true);
+    }
+    send_at(board, advance->token);
+}
+
+static void on_bench(board_t *board, const sea_frame_t *frame)
+{
+    sea_msg_clock_t clock;
+    sea_msg_advance_t advance;
+    sea_msg_button_t button;
+    sea_msg_electrode_t fault;
+    if (frame->type == SEA_CLOCK && sea_unpack_clock(&clock, frame->payload, frame->size)) {
+        const bool stepped = clock.stepped != 0 && !board->realtime;
+        if (stepped != board->stepped || !board->running) {
+            set_clock(board, device_us(board), stepped);
+        }
+        board->waiting = false;
+        send_at(board, clock.token);
+    } else if (frame->type == SEA_ADVANCE && sea_unpack_advance(&advance, frame->payload, frame->size)) {
+        on_advance(board, &advance);
+    } else if (frame->type == SEA_BUTTON && sea_unpack_button(&button, frame->payload, frame->size)) {
+        (void)sea_core_person(&board->core);
+        trace(board);
+        send_at(board, button.token);
+    } else if (frame->type == SEA_ELECTRODE && sea_unpack_electrode(&fault, frame->payload, frame->size)) {
+        board->electrode.fault = fault.fault;
+        board->electrode.fault_residual_pC = fault.residual_pC;
+        send_at(board, fault.token);
+    }
+}
+
+static void read_link(board_t *board)
+{
+    uint8_t bytes[4096];
+    size_t size;
+    while ((size = channel_read(&board->link, bytes, sizeof bytes)) > 0) {
+        if (!board->running) {
+            set_clock(board, 0, false);
+        }
+        (void)sea_core_feed(&board->core, bytes, size, device_us(board));
+        trace(board);
+    }
+}
+
+static void read_bench(board_t *board)
+{
+    uint8_t bytes[4096];
+    size_t size;
+    channel_t *channel = &board->electrode.channel;
+    const bool attached = channel->attached;
+    while ((size = channel_read(channel, bytes, sizeof bytes)) > 0) {
+        for (size_t i = 0; i < size; i++) {
+            sea_frame_t frame;
+            if (sea_rx_push(&board->bench_rx, bytes[i], &frame) == SEA_RX_FRAME) {
+                on_bench(board, &frame);
+            }
+        }
+    }
+    if (attached && !channel->attached) { /* its holder has gone: nobody may freeze the clock */
+        sea_rx_init(&board->bench_rx);
+        board->waiting = false;
+        board->electrode.lost = 0;
+        if (board->stepped) {
+            set_clock(board, board->base_device_us, false);
+        }
+    }
+}
+
+static void send_link(void *ctx, const uint8_t *bytes, size_t size)
+{
+    (void)channel_write(&((board_t *)ctx)->link, bytes, size, 0); /* a host that does not read loses what it misses */
+}
+
+static bool port_stimulate(void *ctx, const sea_pulse_t *pulse, int32_t *residual_pC)
+{
+    return electrode_stimulate(&((board_t *)ctx)->electrode, pulse, residual_pC);
+}
+
+static void port_ground(void *ctx, bool grounded)
+{
+    electrode_ground(&((board_t *)ctx)->electrode, grounded);
+}
+
+/* How long the loop may sleep. */
+static uint64_t sleep_us(const board_t *board)
+{
+    uint64_t wait = board->link.attached && board->electrode.channel.attached ? IDLE_US : PROBE_US;
+    if (board->running && !board->stepped) {
+        const uint64_t now = device_us(board);
+        uint64_t due = sea_core_next_us(&board->core);
+        if (board->waiting && board->waiting_us < due) {
+            due = board->waiting_us;
+        }
+        if (due <= now) {
+            return 0;
+        }
+        wait = due - now < wait ? due - now : wait;
+    }
+    return wait;
+}
+
+/* Sleeps until something is due or somebody writes; true: the parent has gone. */
+static bool wait_for_work(const board_t *board, int parent_fd, const sigset_t *while_asleep)
+{
+    fd_set readable;
+    const uint64_t wait = sleep_us(board);
+    const struct timespec limit = {.tv_sec = (time_t)(wait / 1000000u), .tv_nsec = (long)(wait % 1000000u) * 1000};
+    int highest = -1;
+    const int fds[] = {board->link.attached ? board->link.fd : -1,
+                       board->electrode.channel.attached ? board->electrode.channel.fd : -1, parent_fd};
+    FD_ZERO(&readable);
+    for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++) {
+        if (fds[i] >= 0) {
+            FD_SET(fds[i], &readable);
+            highest = fds[i] > highest ? fds[i] : highest;
+        }
+    }
+    if (pselect(highest + 1, &readable, NULL, NULL, &limit, while_asleep) <= 0) {
+        return false;
+    }
+    char byte;
+    return parent_fd >= 0 && FD_ISSET(parent_fd, &readable) && read(parent_fd, &byte, 1) == 0;
+}
+
+static void run(board_t *board, int parent_fd, const sigset_t *while_asleep)
+{
+    bool orphan = false;
+    uint64_t orphan_since_us = 0;
+    while (!asked_to_end) {
+        if (wait_for_work(board, orphan ? -1 : parent_fd, while_asleep)) {
+            orphan = true;
+            orphan_since_us = host_us();
+        }
+        if (!board->stepped && board->running) {
+            tick(board, device_us(board));
+        }
+        read_link(board);
+        read_bench(board);
+        if (board->waiting && device_us(board) >= board->waiting_us) {
+            tick(board, device_us(board));
+            board->waiting = false;
+            send_at(board, board->waiting_token);
+        }
+        if (orphan && (sea_core_state(&board->core) != SEA_STATE_CLOSED_LOOP ||
+                       host_us() - orphan_since_us > ORPHAN_US)) {
+            return;
+        }
+    }
+}
+
+/* Signals are let in only while the loop sleeps, so that none is missed between the test and the sleep. */
+static void catch_signals(sigset_t *while_asleep)
+{
+    const int ending[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction action = {.sa_handler = on_signal};
+    sigset_t blocked;
+    sigemptyset(&action.sa_mask);
+    sigemptyset(&blocked);
+    for (size_t i = 0; i < sizeof ending / sizeof ending[0]; i++) {
+        sigaction(ending[i], &action, NULL);
+        sigaddset(&blocked, ending[i]);
+    }
+    sigprocmask(SIG_BLOCK, &blocked, while_asleep);
+    for (size_t i = 0; i < sizeof ending / sizeof ending[0]; i++) {
+        sigdelset(while_asleep, ending[i]);
+    }
+    signal(SIGPIPE, SIG_IGN);
+}
+
+int main(int argc, char **argv)
+{
+    static board_t board; /* large, and the core asks for the caller's memory */
+    options_t options;
+    sigset_t while_asleep;
+    if (!options_read(&options, argc, argv)) {
+        return 2;
+    }
+    if (!channel_open(&board.link) || !electrode_open(&board.electrode, options.electrode_log)) {
+        perror("sea-board-host: cannot open a pty or the electrode log");
+        return 2;
+    }
+    const sea_port_t port = {.ctx = &board, .tx = send_link, .stimulate = port_stimulate, .ground = port_ground};
+    if (sea_core_init(&board.core, &options.config, &port) != SEA_OK) {
+        return 2;
+    }
+    board.realtime = options.realtime;
+    board.logged_state = SEA_STATES;
+    sea_rx_init(&board.bench_rx);
+    tick(&board, 0);
+    catch_signals(&while_asleep);
+    if (!registry_add(options.registry, board.link.path, board.electrode.channel.path)) {
+        perror("sea-board-host: cannot write the registry of running boards");
+        return 2;
+    }
+    printf("%s\nelectrode %s\n", board.link.path, board.electrode.channel.path);
+    fflush(stdout);
+    run(&board, options.with_parent ? STDIN_FILENO : -1, &while_asleep);
+    registry_remove(options.registry);
+    electrode_log(&board.electrode, "{\"t_us\": %" PRIu64 ", \"state\": \"OFF\", \"cause\": \"%s\"}\n",
+                  board.core.now_us, asked_to_end ? "SIGNAL" : "PARENT_GONE");
+    return 0;
+}

@@ -1,0 +1,21 @@
+/* Command line of the host board, and the registry in which running boards say where they are. */
+#ifndef OPTIONS_H
+#define OPTIONS_H
+
+#include "sea_core.h"
+
+typedef struct {
+    sea_config_t config;
+    bool realtime;
+    bool with_parent; /* standard input is a pipe whose other end the parent holds */
+    const char *electrode_log;
+    const char *registry; /* a folder */
+} options_t;
+
+/* False: an option is wrong, and standard error says which. */
+bool options_read(options_t *options, int argc, char **argv);
+
+bool registry_add(const char *folder, const char *link, const char *electrode);
+void registry_remove(const char *folder);
+
+#endif

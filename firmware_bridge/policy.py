@@ -1,0 +1,102 @@
+"""A board as a controller: the host decides, the board is told, and what the board took on is the answer."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.errors import UserError
+from firmware_bridge.electrode import Electrode, Order
+from firmware_bridge.recorder import DecisionRow, Recorder, blob, digest
+from sea_dbs.controllers import Action, Controller, Observation, Policy, check_observation, decide
+
+
+class BoardPolicy:
+    """Wraps any controller, so that the one rollout loop runs a session.
+
+    `act` answers the mask that the board acknowledged: the decided one, or none at all where it refused. Each decision
+    is recorded, with its reason, before the environment lives through it.
+
+    Args:
+        inner: decides on the host: a policy with logits, or a classical controller.
+        electrode: where the orders go.
+        recorder: where the decisions are written.
+        slots: slots of a decision.
+        slot_us: slot period (µs).
+        n_obs: values of an observation.
+    """
+
+    def __init__(
+        self, inner: Controller, electrode: Electrode, recorder: Recorder, *, slots: int, slot_us: int, n_obs: int
+    ) -> None:
+        self.name = f"{inner.name} on a board"
+        self.inner, self.electrode, self.recorder = inner, electrode, recorder
+        self.slots, self.slot_us, self.n_obs = slots, slot_us, n_obs
+        self.decisions = 0
+        self.last: Order | None = None
+
+    def init_state(self, n: int = 1) -> None:
+        """Forget everything.
+
+        Raises:
+            UserError: more than one environment: a board drives one electrode.
+        """
+        if n != 1:
+            raise UserError(f"a board drives one environment, not {n}")
+        self.inner.init_state(1)
+        self.decisions, self.last = 0, None
+
+    def act(self, observation: Observation) -> Action:
+        """(1, n_obs) -> (1, slots), as acknowledged by the board.
+
+        Raises:
+            UserError: a wrong shape or a value that is not finite (nothing is ordered then), or what
+                `Electrode.order` raises.
+        """
+        checked = check_observation(observation, n=1, n_obs=self.n_obs)
+        start = time.perf_counter_ns()
+        logits = self.inner.logits(checked) if isinstance(self.inner, Policy) else None
+        mask = self.inner.act(checked) if logits is None else decide(logits)
+        decide_us = (time.perf_counter_ns() - start) // 1000
+        if not isinstance(mask, np.ndarray) or mask.shape != (1, self.slots) or mask.dtype != np.int8:
+            found = f"{mask.dtype} {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
+            raise UserError(
+                f"the controller '{self.inner.name}' answered with {found} where int8 {(1, self.slots)} is expected"
+            )
+        order = self.electrode.order([int(bit) for bit in mask[0]], self.slot_us)
+        self._record(order, checked[0], None if logits is None else logits[0], decide_us)
+        self.last = order
+        return np.array([order.applied_mask], np.int8)
+
+    def _record(
+        self, order: Order, observation: NDArray[np.float32], logits: NDArray[np.float32] | None, decide_us: int
+    ) -> None:
+        seen = blob(observation)
+        self.recorder.decision(
+            DecisionRow(
+                decision_index=self.decisions,
+                decision_id=order.decision_id,
+                plant_us=order.plant_us,
+                sample_us=order.sample_us,
+                observation=seen,
+                observation_sha256=digest(seen),
+                logits=None if logits is None else blob(logits),
+                mask="".join(map(str, order.mask)),
+                start_us=order.start_us,
+                slot_period_us=order.slot_period_us,
+                reason=order.reason,
+                clamp=int(order.clamp),
+                nack=None if order.nack is None else int(order.nack.code),
+                applied_mask="".join(map(str, order.applied_mask)),
+                applied_amplitude_uA=order.amplitude_uA,
+                applied_width_us=order.width_us,
+                sent_us=order.sent_us,
+                ack_us=order.ack_us,
+                host_sent=order.host_sent,
+                host_ack=order.host_ack,
+                host_decide_us=decide_us,
+            )
+        )
+        self.decisions += 1
