@@ -9,7 +9,6 @@ relative (the reference grid), observations and rewards within 1e-6 relative.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from envs.basal_ganglia import BasalGangliaEnv
 from envs.biomarkers.multitaper import spectrum
 from envs.config import env_config
 from envs.errors import UserError
+from envs.npz import read_npz
 from envs.plant.common import POPULATIONS
 from envs.plant.inputs import SMC_AMPLITUDE, SMC_WIDTH_MS
 from envs.plant.network import Plant, Record
@@ -34,7 +34,7 @@ MAX_RELATIVE = 1e-6  # largest allowed relative difference of P_beta, observatio
 
 Arrays = dict[str, NDArray[Any]]
 _DRAWS = ("g_ctx_stn_ampa", "g_ctx_stn_nmda", "g_ctx_d1", "g_gpe_gpe", "g_stn_gpe_ampa", "g_stn_gpe_nmda", "g_stn_gpi")
-_RUN_KEYS = (
+RUN_KEYS = (
     *("pd", "dt_ms", "n_samples", "v0", "perm", *_DRAWS, "smc_onset", "dbs_onset", "ap_gpi", "v_full_5ms"),
     *("v_cell0_05ms", "beta_13_35", *(f"spk_{name}" for name in POPULATIONS)),
 )
@@ -93,23 +93,6 @@ def verify(files: list[Path]) -> Iterator[Row]:
         yield _verify_env(file) if file.name.startswith("env_") else _verify_run(file)
 
 
-def load_oracle(file: Path, keys: tuple[str, ...] = _RUN_KEYS) -> Arrays:
-    """All arrays of an oracle file.
-
-    Raises:
-        UserError: it cannot be read, is truncated, or lacks a field.
-    """
-    try:
-        with np.load(file, allow_pickle=False) as data:
-            arrays = {name: data[name] for name in data.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"cannot read the oracle file {file}: {error}") from error
-    missing = [key for key in keys if key not in arrays]
-    if missing:
-        raise UserError(f"the oracle file {file} lacks the field '{missing[0]}'")
-    return arrays
-
-
 def oracle_network(data: Arrays, pd: float) -> Network:
     """The network whose draws an oracle file holds."""
     values: dict[str, Any] = {name: np.asarray(data[name], dtype=np.float64) for name in (*_DRAWS, "v0")}
@@ -135,7 +118,7 @@ def oracle_inputs(data: Arrays) -> tuple[NDArray[np.float64], NDArray[np.float64
 
 
 def _verify_run(file: Path, make: Callable[[Network, float], Plant] = Plant) -> Row:
-    data = load_oracle(file)
+    data = read_npz(file, RUN_KEYS)
     dt = float(data["dt_ms"])
     plant = make(oracle_network(data, float(data["pd"])), dt)
     smc, dbs = oracle_inputs(data)
@@ -197,7 +180,7 @@ class _ReplayedDraws(np.random.Generator):
 
 
 def _verify_env(file: Path) -> Row:
-    data = load_oracle(file, _ENV_KEYS)
+    data = read_npz(file, _ENV_KEYS)
     slots = data["actions"].shape[1]
     window = float(data["window_ms"])
     config = env_config(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from envs.biomarkers.multitaper import beta_trace, spectrum
 from envs.errors import UserError
+from envs.npz import read_npz
 from envs.plant.common import N_CELLS, POPULATIONS
 from envs.plant.inputs import SmcRenewal
 from envs.plant.network import Plant
@@ -51,8 +51,7 @@ class Simulation:
 
     def summary(self) -> dict[str, Any]:
         """The numbers, without arrays."""
-        fields = ("condition", "stim_hz", "seed", "dt_ms", "t_ms", "P_beta")
-        return {**{name: getattr(self, name) for name in fields}, "rates_hz": self.rates_hz}
+        return {**{name: getattr(self, name) for name in _NUMBERS}, "rates_hz": self.rates_hz}
 
 
 def simulate(
@@ -109,6 +108,7 @@ def simulate(
     )
 
 
+_NUMBERS = ("condition", "stim_hz", "seed", "dt_ms", "t_ms", "P_beta")
 _ARRAYS = ("gpi_spikes", "frequencies_hz", "spectrum", "beta_trace", "beta_trace_ms")
 
 
@@ -128,13 +128,11 @@ def load(folder: Path, summary: dict[str, Any]) -> Simulation:
     Raises:
         UserError: the file is missing, truncated or lacks a field.
     """
-    path = folder / "simulation.npz"
+    names = tuple(f"spk_{name}" for name in POPULATIONS)
+    data = read_npz(folder / "simulation.npz", (*_ARRAYS, *names))
     try:
-        with np.load(path, allow_pickle=False) as data:
-            return Simulation(
-                **{name: summary[name] for name in ("condition", "stim_hz", "seed", "dt_ms", "t_ms", "P_beta")},
-                **{name: data[name] for name in _ARRAYS},
-                spikes={name: data[f"spk_{name}"] for name in POPULATIONS},
-            )
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
+        fields: dict[str, Any] = {name: summary[name] for name in _NUMBERS}
+    except KeyError as error:
+        raise UserError(f"the summary of {folder} lacks the field {error}") from error
+    fields |= {name: data[name] for name in _ARRAYS}
+    return Simulation(**fields, spikes={name: data[f"spk_{name}"] for name in POPULATIONS})
