@@ -59,6 +59,12 @@ def to_onnx(module: nn.Module, *, n_obs: int, slots: int, metadata: Mapping[str,
     return data
 
 
+def weight_bytes(data: bytes) -> int:
+    """Bytes of the numbers that an ONNX file holds, without its description of the graph."""
+    model = onnx.load_model_from_string(data)
+    return sum(int(onnx.numpy_helper.to_array(tensor).nbytes) for tensor in model.graph.initializer)
+
+
 def strip_build_traces(model: onnx.ModelProto) -> None:
     """Remove what the exporter notes about its source files: stack traces with paths, which change the hash."""
     model.doc_string = ""

@@ -57,6 +57,7 @@ class Manifest(_Part):
     format: Literal["sea-dbs-export-1"] = "sea-dbs-export-1"
     sea_dbs_version: str
     preset: str
+    environment: dict[str, Any]  # overrides of the preset: envs.make_env(preset, **environment) is the plant it knows
     actor: dict[str, Any]
     parameters: int = Field(gt=0)
     hashes: Hashes

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from envs.errors import UserError
 from export import manifest as manifests
 from export.manifest import Manifest
+from sea_dbs.controllers import check_observation, decide
 from sea_dbs.extras import need
 
 
@@ -56,6 +57,9 @@ class OnnxPolicy:
         self.precision = precision or self.manifest.default
         self.name = f"policy-onnx-{self.precision}"
         self.model_hash = entry.sha256
+        self.n_obs = self.manifest.n_obs
+        self.slots = self.manifest.slots
+        self.n = 1
         path = folder / entry.file
         try:
             data = path.read_bytes()  # read once: what is hashed is what runs
@@ -82,8 +86,8 @@ class OnnxPolicy:
             raise UserError(f"{path} has the tensors {found}, its manifest says {wanted}")
 
     def init_state(self, n: int = 1) -> None:
-        """Nothing to forget: the network is feed-forward, so any number of environments may ask in one batch."""
-        del n
+        """Set the number of environments; there is nothing to forget, the network is feed-forward."""
+        self.n = n
 
     def logits(self, observation: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, n_obs) float32 -> (n, slots, 2) float32; column 1 speaks for a pulse.
@@ -91,13 +95,7 @@ class OnnxPolicy:
         Raises:
             UserError: wrong shape or type, a value that is not finite, or a logit that is not.
         """
-        obs = np.asarray(observation)
-        if obs.dtype != np.float32 or obs.ndim != 2 or obs.shape[1] != self.manifest.n_obs:
-            raise UserError(
-                f"{self.name} got an observation {obs.dtype} {obs.shape}, wanted float32 (n, {self.manifest.n_obs})"
-            )
-        if not np.isfinite(obs).all():
-            raise UserError(f"{self.name} got an observation that is not finite: no decision is taken on NaN or inf")
+        obs = check_observation(observation, n_obs=self.manifest.n_obs)
         out: NDArray[np.float32] = self._session.run([self.manifest.output.name], {self.manifest.input.name: obs})[0]
         if out.shape != (obs.shape[0], self.manifest.slots, 2):
             raise UserError(
@@ -113,5 +111,4 @@ class OnnxPolicy:
         Raises:
             UserError: as `logits`.
         """
-        logits = self.logits(observation)
-        return (logits[..., 1] > logits[..., 0]).astype(np.int8)
+        return decide(self.logits(check_observation(observation, n=self.n)))
