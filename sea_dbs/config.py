@@ -90,7 +90,6 @@ class TrainConfig(BaseModel):
     updates_per_step: int = Field(1, ge=1, le=64)  # gradient updates an environment step
     critic_target: CriticTarget = "mean"
     grad_clip: float = Field(10.0, gt=0, le=1e6)  # largest L2 norm of a network's gradient
-    logit_decay: float = Field(0.0, ge=0, le=1)  # weight of mean(logit²) in the actor's loss; 0 is the paper
 
     # -- exploration -----------------------------------------------------------------------------------------------
     warmup_steps: int = Field(240, ge=0, le=1_000_000)  # random actions, no update

@@ -22,7 +22,7 @@ class Losses:
 
     reward_model: float  # mean (r - r̂)², Eq. 10; 0 where no reward model is used
     critic: float  # mean (target - Q)²
-    actor: float  # -mean Q(s, GS(π(s))), without the logit decay
+    actor: float  # -mean Q(s, GS(π(s)))
     q: float  # mean Q(s, a) of the batch
 
 
@@ -93,10 +93,8 @@ def update(learner: Learner, batch: Batch, tau: float, generator: torch.Generato
     _descend(critic_loss, learner.critic, learner.critic_optimiser, config.grad_clip)
 
     # Actor: uphill on Q(s, GS(π(s))), the gradient passing straight through the binary samples (Eqs. 11-13).
-    logits = learner.actor(s)
-    actor_loss = -learner.critic(s, learner.pulses(logits, tau, generator)).mean()
-    penalty = config.logit_decay * logits.square().mean()
-    _descend(actor_loss + penalty, learner.actor, learner.actor_optimiser, config.grad_clip)
+    actor_loss = -learner.critic(s, learner.pulses(learner.actor(s), tau, generator)).mean()
+    _descend(actor_loss, learner.actor, learner.actor_optimiser, config.grad_clip)
 
     # Targets: θ' <- (1 - polyak) θ' + polyak θ.
     _follow(learner.target_critic, learner.critic, config.polyak)
