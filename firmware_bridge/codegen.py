@@ -10,7 +10,7 @@ from pathlib import Path
 
 from firmware_bridge import messages
 from firmware_bridge.build import CORE
-from firmware_bridge.codes import BITS, CODES, TRANSITIONS, Cause, Event, State
+from firmware_bridge.codes import ENUMS, TRANSITIONS, Cause, Event, State
 from firmware_bridge.limits import LIMITS, LIMITS_HASH
 from firmware_bridge.messages import RESERVED_TYPES, SCHEMA_HASH, SCHEMA_SEED, TYPES, Layout, Wire
 from sea_dbs.files import atomic_write_text
@@ -36,7 +36,7 @@ def _guarded(name: str, source: str, body: str) -> str:
 def codes_h() -> str:
     """``sea_codes.h``: enumerations, bits, names and the state machine."""
     out = ["#include <stdint.h>", ""]
-    for enum in (*CODES, *BITS):
+    for enum in ENUMS:
         prefix = f"SEA_{_snake(enum.__name__)}"
         out += [f"enum {{ /* {enum.__doc__} */"]
         out += [f"    {prefix}_{member.name} = {member.value}, /* {member.doc} */" for member in enum]
@@ -46,7 +46,7 @@ def codes_h() -> str:
     out += ["static const uint8_t SEA_NEXT[SEA_STATES][SEA_EVENTS] = {"]
     out += ["    /*              " + "  ".join(f"{event.name:>11}" for event in Event) + " */"]
     for state in State:
-        cells = [str(int(TRANSITIONS.get((state, event), _REFUSED))) for event in Event]  # type: ignore[arg-type]
+        cells = [str(int(TRANSITIONS.get((state, event), _REFUSED))) for event in Event]
         out += [f"    /* {state.name:<11} */ {{" + ", ".join(f"{cell:>11}" for cell in cells) + "},"]
     out += ["};", ""]
     for enum in (State, Cause):
@@ -169,14 +169,14 @@ def spec_tables() -> dict[str, str]:
     kept = ", ".join(f"0x{type_id:02x} {name}" for type_id, name in RESERVED_TYPES.items())
     out["messages"] = "\n".join([*rows, f"Kept for later: {kept}."])
     codes = []
-    for enum in (*CODES, *BITS):
+    for enum in ENUMS:
         codes += [f"#### {enum.__name__}", "", (enum.__doc__ or "").strip(), "", "| value | name | meaning |",
                   "|---|---|---|", *[f"| {m.value} | {m.name} | {m.doc} |" for m in enum], ""]  # fmt: skip
     out["codes"] = "\n".join(codes).rstrip()
     head = "| state | " + " | ".join(event.name for event in Event) + " |"
     table = [head, "|---" * (len(Event) + 1) + "|"]
     for state in State:
-        cells = [TRANSITIONS[state, event].name if (state, event) in TRANSITIONS else "-" for event in Event]  # type: ignore[index,operator]
+        cells = [TRANSITIONS[state, event].name if (state, event) in TRANSITIONS else "-" for event in Event]
         table += [f"| **{state.name}** | " + " | ".join(cells) + " |"]
     out["machine"] = "\n".join(table)
     limits = ["| name | value | unit | source |", "|---|---|---|---|"]

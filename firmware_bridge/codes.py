@@ -163,3 +163,5 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
 
 CODES: tuple[type[_Code], ...] = (State, Event, Cause, NackCode, AckCode, ElectrodeFault)
 BITS: tuple[type[_Bits], ...] = (Clamp, Refusal, Fault)
+#: All of them, in the order in which they are written out.
+ENUMS: tuple[type[_Code] | type[_Bits], ...] = (*CODES, *BITS)

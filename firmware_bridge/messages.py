@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar, get_type_hints
 
 from envs.errors import UserError
-from firmware_bridge.codes import BITS, CODES, TRANSITIONS
+from firmware_bridge.codes import ENUMS, TRANSITIONS
 from sea_dbs.files import sha256_json
 
 PROTOCOL = 1  # version of the frame: the first byte of a body
@@ -366,7 +366,7 @@ def schema() -> dict[str, Any]:
             row.name: [row.type_id, row.sender, row.channel, [[n, w.type, w.unit] for n, w in row.fields.items()]]
             for row in TYPES.values()
         },
-        "codes": {enum.__name__: {m.name: m.value for m in enum} for enum in (*CODES, *BITS)},
+        "codes": {enum.__name__: {m.name: m.value for m in enum} for enum in ENUMS},
         "transitions": [[state.name, event.name, to.name] for (state, event), to in TRANSITIONS.items()],
     }
 

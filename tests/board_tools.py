@@ -1,0 +1,167 @@
+"""What the board's tests share: compiled harnesses, and a session on a host board with a stepped clock."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from firmware_bridge.bench import Bench, ElectrodePulse
+from firmware_bridge.board import HostBoard
+from firmware_bridge.build import CORE, WARNINGS, cache_dir, compile_c, find_compiler, sources
+from firmware_bridge.client import BoardClient
+from firmware_bridge.links import SerialLink
+from firmware_bridge.messages import TYPES, Ack
+
+HERE = Path(__file__).parent / "firmware"
+NONCE = bytes(range(16))
+
+
+def compiled(
+    name: str, files: list[Path], flags: tuple[str, ...], extra: str = "", compiler: str | None = None
+) -> Path:
+    """A test program, compiled once for these sources."""
+    compiler = compiler or find_compiler()
+    key = hashlib.sha256(" ".join((compiler, extra, *flags)).encode())
+    for path in (*files, *sources(CORE)):
+        key.update(path.read_bytes())
+    target = cache_dir() / "tests" / key.hexdigest()[:16] / name
+    if not target.exists():
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "harness_dump.h").write_text(extra)
+            compile_c(target, [*files, *sources(CORE)], (*flags, "-I", folder), compiler)
+    return target
+
+
+def dump_source() -> str:
+    """C that names every field of every message as JSON: it compiles only while both tables have the same names."""
+    out = ["#include <inttypes.h>", "#include <stdio.h>", '#include "sea_messages.h"', ""]
+    out += ["static bool dump(uint8_t type, const uint8_t *in, size_t n, char *json, size_t max, uint8_t *again)", "{"]
+    out += ["    size_t at = 0;", "    (void)again;"]
+    for row in TYPES.values():
+        name = row.name.lower()
+        out += [f"    if (type == SEA_{row.name}) {{"]
+        if not row.fields:
+            out += [f'        return n == SEA_{row.name}_SIZE && snprintf(json, max, "{{}}") > 0;', "    }"]
+            continue
+        out += [f"        sea_msg_{name}_t m;", f"        if (!sea_unpack_{name}(&m, in, n)) {{ return false; }}"]
+        for i, (field, wire) in enumerate(row.fields.items()):
+            comma = "," if i else "{"
+            out += [f'        at += (size_t)snprintf(json + at, max - at, "{comma}\\"{field}\\":");']
+            if wire.format.endswith("s"):
+                out += ['        at += (size_t)snprintf(json + at, max - at, "\\"");']
+                out += [f"        for (size_t i = 0; i < sizeof m.{field}; i++) {{"]
+                out += [f'            at += (size_t)snprintf(json + at, max - at, "%02x", m.{field}[i]);', "        }"]
+                out += ['        at += (size_t)snprintf(json + at, max - at, "\\"");']
+            else:
+                sign = "u" if wire.type.startswith("u") else "d"
+                out += [
+                    f'        at += (size_t)snprintf(json + at, max - at, "%" PRI{sign}{8 * wire.size}, m.{field});'
+                ]
+        out += ['        at += (size_t)snprintf(json + at, max - at, "}");', f"        sea_pack_{name}(again, &m);"]
+        out += ["        return at < max;", "    }"]
+    return "\n".join([*out, "    return false;", "}", ""])
+
+
+@cache
+def harness() -> ctypes.CDLL:
+    """The core in this process."""
+    flags = (*WARNINGS, "-O1", "-fPIC", "-shared")
+    library = ctypes.CDLL(str(compiled("harness.so", [HERE / "harness.c"], flags, dump_source())))
+    library.harness_feed.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint64]
+    library.harness_tick.argtypes = [ctypes.c_uint64]
+    library.harness_take_out.argtypes = [ctypes.c_char_p]
+    library.harness_take_out.restype = ctypes.c_size_t
+    library.harness_pulses.argtypes = [ctypes.POINTER(ctypes.c_uint64)]
+    library.harness_pulses.restype = ctypes.c_size_t
+    library.harness_state.restype = ctypes.c_uint8
+    library.harness_decode.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p]
+    library.harness_decode.restype = ctypes.c_size_t
+    library.harness_round_trip.argtypes = [
+        ctypes.c_char_p,
+        ctypes.c_size_t,
+        ctypes.c_char_p,
+        ctypes.c_size_t,
+        ctypes.c_char_p,
+    ]
+    library.harness_round_trip.restype = ctypes.c_size_t
+    return library
+
+
+class CoreInProcess:
+    """A board without a process: bytes in, bytes out, a clock in hand."""
+
+    def __init__(self) -> None:
+        self.now_us = 0
+        self._core = harness()
+        self._core.harness_reset()
+
+    def __call__(self, data: bytes) -> bytes:
+        self._core.harness_feed(data, len(data), self.now_us)
+        out = ctypes.create_string_buffer(65536)
+        return out.raw[: self._core.harness_take_out(out)]
+
+    def tick(self, now_us: int) -> None:
+        self.now_us = now_us
+        self._core.harness_tick(now_us)
+
+    @property
+    def pulses(self) -> list[int]:
+        times = (ctypes.c_uint64 * 4096)()
+        return list(times[: self._core.harness_pulses(times)])
+
+
+class Rig(NamedTuple):
+    """A host board with its clock in our hand and a client on its link."""
+
+    board: HostBoard
+    bench: Bench
+    client: BoardClient
+
+    def order(
+        self,
+        decision_id: int,
+        mask: list[int],
+        start_us: int = 0,
+        *,
+        period_us: int = 20_000,
+        amplitude_uA: int = 3000,
+        width_us: int = 60,
+        lease_ms: int = 300,
+    ) -> Ack:
+        """SET_STIM that must be accepted."""
+        reply = self.client.set_stim(decision_id, start_us, period_us, mask, amplitude_uA, width_us, lease_ms)
+        assert isinstance(reply, Ack), reply
+        return reply
+
+    def times(self, to_us: int) -> list[int]:
+        """Start times of the pulses given until a time."""
+        return [pulse.t_us for pulse in self.bench.advance(to_us)]
+
+
+@contextmanager
+def rig(*, armed: bool = True, electrode_log: Path | None = None, **limits: float) -> Iterator[Rig]:
+    """A board that stands at device time 0, shaken hands with and armed."""
+    with (
+        HostBoard(electrode_log=electrode_log, **limits) as board,  # type: ignore[arg-type]
+        Bench(board.electrode) as bench,
+        BoardClient(SerialLink(board.port), nonce=NONCE) as client,
+    ):
+        if armed:
+            client.hello()
+            client.arm()
+        yield Rig(board, bench, client)
+
+
+def check_pulses(pulses: list[ElectrodePulse]) -> None:
+    """Each pulse carries no net charge and stays inside the compiled ranges."""
+    for pulse in pulses:
+        assert pulse.amplitude_uA * pulse.width_us + pulse.second_amplitude_uA * pulse.second_width_us == 0
+        assert pulse.residual_pC == 0
+        assert 0 < -pulse.amplitude_uA <= 5000
+        assert 60 <= pulse.width_us <= 120
