@@ -1,0 +1,441 @@
+"""Plants on the batch kernel: `BatchPlant` advances many networks, `FastPlant` one, as `envs.plant.network.Plant` does."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.errors import UserError
+from envs.plant import batch_kernel as bk
+from envs.plant import batch_layout as lay
+from envs.plant import pallidum
+from envs.plant.batch_block import (
+    LOG_PER_LANE,
+    Block,
+    LaneState,
+    Switches,
+    Wiring,
+    lane_from_state,
+    new_block,
+    new_wiring,
+    put_lane,
+    row_size,
+    take_lane,
+    wire_lane,
+)
+from envs.plant.batch_vector import vector_width
+from envs.plant.common import CI, N_CELLS, N_POPULATIONS, POPULATIONS
+from envs.plant.inputs import round_half_up
+from envs.plant.network import Record, check_dt
+from envs.plant.state import Network, State, draw_network, initial_state
+from envs.plant.synapses import KERNEL_SPAN_MS
+
+LANES = 8  # networks of a block: one block's state stays in the first-level cache
+PRECISIONS = ("float64", "float32")
+CHECK_MS = 1.0  # ms between two looks for non-finite voltages
+
+_KERNELS: dict[tuple[int, int, int], Callable[..., int]] = {}
+
+
+class Failure(NamedTuple):
+    """A voltage that became non-finite."""
+
+    network: int
+    population: str
+    cell: int
+    time_ms: float  # first sample at which it is not finite
+
+    def __str__(self) -> str:
+        return (
+            f"the voltage of {self.population} cell {self.cell} of network {self.network} "
+            f"is not finite at {self.time_ms:.2f} ms"
+        )
+
+
+class PlantFailure(UserError):
+    """Some networks of a batch failed; the others were advanced to the end.
+
+    ``failures`` names them by network, ``records`` holds what happened in every network.
+    """
+
+    def __init__(self, failures: dict[int, Failure], records: list[Record]) -> None:
+        super().__init__("; ".join(str(failure) for failure in failures.values()))
+        self.failures, self.records = failures, records
+
+
+@contextmanager
+def _announced() -> Iterator[None]:
+    """Say on stderr what takes so long, if it does."""
+    text = "sea-dbs: compiling the plant kernel, once after installation (about 15 s)"
+    timer = threading.Timer(2.0, lambda: print(text, file=sys.stderr, flush=True))  # noqa: T201
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _kernel(lanes: int, size: int, width: int) -> Callable[..., int]:
+    key = (lanes, size, width)
+    if key not in _KERNELS:
+        _KERNELS[key] = bk.make_advance(lanes, size, width, LOG_PER_LANE * lanes)
+    return _KERNELS[key]
+
+
+class BatchPlant:
+    """B independent cortex-basal ganglia-thalamus networks (Kumaravelu et al. 2016), advanced together.
+
+    Each has its own draws, parameters and inputs, and is untouched by its neighbours: its trajectory is the same bit for bit in
+    any lane of any batch. float64 gives the spikes of the scalar reference kernel; float32 gives their statistics.
+
+    Args:
+        networks: what each network is.
+        dt_ms: step of forward Euler (ms), common to all.
+        precision: "float64" or "float32".
+        threads: blocks of 8 networks advanced at the same time.
+        stn_gain: share of the stimulation current that reaches each STN cell, shape (B, 10); None: all of it.
+
+    Raises:
+        UserError: dt or precision out of range, no network.
+    """
+
+    def __init__(
+        self,
+        networks: Sequence[Network],
+        dt_ms: float = 0.02,
+        precision: str = "float64",
+        threads: int = 1,
+        stn_gain: NDArray[np.float64] | None = None,
+    ) -> None:
+        self._allocate(len(networks), dt_ms, precision, threads, LANES)
+        for i, network in enumerate(networks):
+            self.put(i, network, gain=None if stn_gain is None else stn_gain[i])
+
+    def _allocate(self, n: int, dt_ms: float, precision: str, threads: int, lanes: int) -> None:
+        check_dt(dt_ms)
+        if precision not in PRECISIONS:
+            raise UserError(f"the plant precision is '{precision}': allowed are {' and '.join(PRECISIONS)}")
+        if n < 1 or threads < 1:
+            raise UserError(f"a batch of {n} networks on {threads} threads: both must be at least 1")
+        self.dt_ms, self.precision, self.threads, self._lanes = dt_ms, precision, threads, lanes
+        self._dtype = np.dtype(precision)
+        width = vector_width(self._dtype)
+        size = row_size(lanes, width)
+        self._advance_block = _kernel(lanes, size, width)
+        self._decays = lay.decays(dt_ms)
+        n_blocks = -(-n // lanes)
+        self._blocks = [new_block(lanes, size, self._dtype) for _ in range(n_blocks)]
+        self._wirings = [new_wiring(dt_ms, size, self._dtype) for _ in range(n_blocks)]
+        self.networks: list[Network | None] = [None] * n
+        self._origin = np.zeros(n, dtype=np.int64)  # a network's sample minus its block's
+        self._current = np.zeros((n, 2))  # the applied currents as they stand: th, stn (µA/cm²)
+        self._check = max(1, round(CHECK_MS / dt_ms))
+        none = Switches(*(np.zeros(0, dtype=np.int64) for _ in range(3)), np.zeros(0))
+        with _announced():
+            self._advance_block(self._blocks[0], self._wirings[0], none, self._decays, 0, self._check)
+
+    def __len__(self) -> int:
+        return len(self.networks)
+
+    # -- networks ------------------------------------------------------------------------------------------------------
+
+    def _place(self, i: int) -> tuple[Block, Wiring, int]:
+        if not 0 <= i < len(self.networks):
+            raise UserError(f"there is no network {i} in a batch of {len(self.networks)}")
+        return self._blocks[i // self._lanes], self._wirings[i // self._lanes], i % self._lanes
+
+    def put(
+        self,
+        i: int,
+        network: Network,
+        state: LaneState | State | None = None,
+        gain: NDArray[np.float64] | None = None,
+    ) -> None:
+        """Put a network in place ``i``, at its initial state or at a given one; the others go on as if nothing happened.
+
+        The state of the scalar kernel is accepted too: it continues spike for spike.
+        """
+        if state is None:
+            state = initial_state(network)
+        if isinstance(state, State):
+            state = lane_from_state(state, network, self.dt_ms, gain)
+        block, wiring, lane = self._place(i)
+        wire_lane(wiring, network, lane, self._lanes)
+        self._origin[i] = put_lane(block, wiring, lane, self._lanes, state)
+        rows = state.rows
+        self._current[i] = 0.0
+        for j, row in enumerate(("i_th", "i_stn")):
+            gains = rows[lay.ROW["gain" + row[1:]]]
+            k = int(np.argmax(np.abs(gains)))
+            if gains[k]:
+                self._current[i, j] = rows[lay.ROW[row], k] / gains[k]
+        self.networks[i] = network
+
+    def take(self, i: int) -> LaneState:
+        """A copy of where network ``i`` stands."""
+        block, _, lane = self._place(i)
+        return take_lane(block, lane, self._lanes, int(self._origin[i]), self.dt_ms)
+
+    def sample_of(self, i: int) -> int:
+        """Index of the current sample of a network; time is sample × dt."""
+        block, _, _ = self._place(i)
+        return int(block.I[bk.SAMPLE] + self._origin[i])
+
+    def rows(self, i: int, name: str, count: int = 1) -> NDArray[Any]:
+        """A writable view of ``count`` rows of `batch_layout.ROW` of one network, shape (count, 10)."""
+        block, _, lane = self._place(i)
+        first = lay.ROW[name]
+        cells = block.S.reshape(lay.N_ROWS, -1)[first : first + count, : N_CELLS * self._lanes]
+        return cells[:, lane :: self._lanes]
+
+    @property
+    def V(self) -> NDArray[Any]:
+        """Voltages (mV), shape (B, 8, 10); a copy."""
+        return np.stack([self.rows(i, "V0", N_POPULATIONS) for i in range(len(self.networks))])
+
+    def gpi_h_inf(self, i: int) -> NDArray[np.float64]:
+        """h∞ of the GPi at the last update's old voltage, shape (10,)."""
+        return np.array([pallidum.h_inf(float(v)) for v in self.rows(i, "old_gpi")[0]])
+
+    def reload_gpi_h(self, i: int) -> None:
+        """What the released code does between steps: the h gate of GPi is overwritten by that h∞."""
+        self.rows(i, f"gpi{pallidum.H}")[0] = self.gpi_h_inf(i)
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+
+    def samples(self, duration_ms: float) -> int:
+        """A duration as whole samples, rounded half away from zero."""
+        return round_half_up(duration_ms / self.dt_ms)
+
+    def advance(self, smc: NDArray[np.float64], dbs: NDArray[np.float64]) -> list[Record]:
+        """Advance every network by n updates.
+
+        Args:
+            smc: input into all thalamic cells at each new sample (µA/cm²), shape (B, n), or (n,) for all networks alike.
+            dbs: stimulation into the STN cells at each new sample (µA/cm²), the same shapes.
+
+        Returns:
+            What happened in each network, sample indices on the network's own clock.
+
+        Raises:
+            UserError: shapes differ, an input is not finite, a cell fires faster than the plant can follow.
+            PlantFailure: voltages became non-finite; the other networks were advanced.
+        """
+        B = len(self.networks)
+        smc, dbs = (np.broadcast_to(x, (B, x.shape[-1])) if x.ndim == 1 else x for x in (smc, dbs))
+        if smc.ndim != 2 or smc.shape != dbs.shape or len(smc) != B:
+            raise UserError(f"plant inputs have shapes {smc.shape} and {dbs.shape}: both must be ({B}, n)")
+        if not (np.isfinite(smc).all() and np.isfinite(dbs).all()):
+            raise UserError(
+                f"a plant input is not finite (smc: {np.isfinite(smc).all()}, dbs: {np.isfinite(dbs).all()})"
+            )
+        n = smc.shape[1]
+        jobs = []
+        for b, block in enumerate(self._blocks):
+            members = slice(b * self._lanes, (b + 1) * self._lanes)
+            currents = np.stack([smc[members], dbs[members]], axis=1)  # (lanes, 2, n)
+            jobs.append((b, _switches(currents, self._current[members], int(block.I[bk.SAMPLE]))))
+            if n:
+                self._current[members] = currents[:, :, -1]
+        if self.threads == 1 or len(jobs) == 1:
+            done = [self._run(b, switches, n) for b, switches in jobs]
+        else:
+            with ThreadPoolExecutor(self.threads) as pool:
+                done = list(pool.map(lambda job: self._run(*job, n), jobs))
+        records: list[Record] = []
+        failures: dict[int, Failure] = {}
+        for b, (raw, failed) in enumerate(done):
+            members = range(b * self._lanes, min((b + 1) * self._lanes, B))
+            records += [_record(raw, i % self._lanes, self._lanes, int(self._origin[i])) for i in members]
+            failures.update(failed)
+        if failures:
+            raise PlantFailure(failures, records)
+        return records
+
+    def _run(self, b: int, switches: Switches, n: int) -> tuple[NDArray[np.int64], dict[int, Failure]]:
+        """Advance one block; its raw record (m, 3) and the networks that failed."""
+        block, wiring = self._blocks[b], self._wirings[b]
+        stop = int(block.I[bk.SAMPLE]) + n
+        block.I[bk.SWITCH] = 0
+        block.record[0] = 0
+        parts: list[NDArray[np.int64]] = []
+        failures: dict[int, Failure] = {}
+        while True:
+            status = self._advance_block(block, wiring, switches, self._decays, stop, self._check)
+            parts.append(block.record[1 : 1 + block.record[0]].reshape(-1, 3).copy())
+            block.record[0] = 0
+            if status == bk.NON_FINITE:
+                failures.update(self._name_failures(b, switches))
+            elif status == bk.EVENTS_FULL:
+                time_ms = block.I[bk.SAMPLE] * self.dt_ms
+                raise UserError(
+                    f"a population fires faster than the plant can follow at {time_ms:.2f} ms (more than {LOG_PER_LANE} "
+                    f"events in {KERNEL_SPAN_MS:.0f} ms): check the stimulation rate (2 to 185 Hz)"
+                )
+            elif status == bk.OK:
+                return np.concatenate(parts), failures
+            elif len(block.record) < 1 << 20:
+                block = self._blocks[b] = block._replace(record=np.zeros(4 * len(block.record), dtype=np.int64))
+
+    def _name_failures(self, b: int, switches: Switches) -> dict[int, Failure]:
+        """Replay from the last snapshot, update by update, to find what became non-finite first; stop watching it."""
+        block, wiring = self._blocks[b], self._wirings[b]
+        replay = Block(*(np.copy(field) for field in block))
+        replay = replay._replace(S=block.S_before.copy(), I=block.I_before.copy(), exponent=block.exponent)
+        replay = replay._replace(S_bits=replay.S.view(block.S_bits.dtype))
+        replay.alive[:] = False
+        failures: dict[int, Failure] = {}
+        while replay.I[bk.SAMPLE] <= block.I[bk.SAMPLE]:
+            voltages = replay.S.reshape(lay.N_ROWS, -1)[:N_POPULATIONS, : N_CELLS * self._lanes]
+            for population, entry in np.argwhere(~np.isfinite(voltages)):
+                lane = int(entry) % self._lanes
+                i = b * self._lanes + lane
+                if block.alive[lane]:
+                    time_ms = float((replay.I[bk.SAMPLE] + self._origin[i]) * self.dt_ms)
+                    failures[i] = Failure(i, POPULATIONS[population], int(entry) // self._lanes, time_ms)
+                    block.alive[lane] = False
+            if replay.I[bk.SAMPLE] == block.I[bk.SAMPLE]:
+                break
+            replay.record[0] = 0
+            stop = int(replay.I[bk.SAMPLE]) + 1
+            self._advance_block(replay, wiring, switches, self._decays, stop, self._check)
+        return failures
+
+    # -- saving --------------------------------------------------------------------------------------------------------
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything that makes this batch, as plain arrays and numbers."""
+        return {
+            "dt_ms": self.dt_ms,
+            "precision": self.precision,
+            "networks": [_saved(network, self.take(i)) for i, network in enumerate(self.networks)],
+        }
+
+    @classmethod
+    def from_state(cls, values: dict[str, Any], threads: int = 1) -> BatchPlant:
+        """The batch that `get_state` saved; it continues bit for bit.
+
+        Raises:
+            UserError: a field is missing or has another shape.
+        """
+        plant = cls.__new__(cls)
+        try:
+            plant._allocate(len(values["networks"]), float(values["dt_ms"]), values["precision"], threads, LANES)
+            for i, saved in enumerate(values["networks"]):
+                plant.put(i, *_restored(saved, plant._dtype))
+        except (KeyError, TypeError) as error:
+            raise UserError(f"the saved plant lacks the field {error}") from error
+        return plant
+
+
+def _saved(network: Network | None, lane: LaneState) -> dict[str, Any]:
+    assert network is not None
+    return {"network": dict(network._asdict()), "state": dict(lane._asdict())}
+
+
+def _restored(saved: dict[str, Any], dtype: np.dtype[Any]) -> tuple[Network, LaneState]:
+    network = Network(**saved["network"])
+    rows = np.array(saved["state"]["rows"], dtype=dtype)
+    events = np.array(saved["state"]["events"], dtype=np.int64).reshape(-1, 3)
+    if rows.shape != (lay.N_ROWS, N_CELLS):
+        raise UserError(f"the saved plant's rows have shape {rows.shape}, expected {(lay.N_ROWS, N_CELLS)}")
+    return network, LaneState(rows, events, int(saved["state"]["sample"]))
+
+
+def _switches(currents: NDArray[np.float64], before: NDArray[np.float64], sample: int) -> Switches:
+    """Per-sample currents (lanes, 2, n) as changes against the currents as they stand (lanes, 2)."""
+    changed = np.empty(currents.shape, dtype=np.bool_)
+    changed[:, :, 1:] = currents[:, :, 1:] != currents[:, :, :-1]
+    changed[:, :, :1] = currents[:, :, :1] != before[:, :, None]
+    lane, row, at = np.nonzero(changed)
+    order = np.argsort(at, kind="stable")
+    lane, row, at = lane[order], row[order], at[order]
+    return Switches(at + sample + 1, row + lay.ROW["i_th"], lane.astype(np.int64), currents[lane, row, at])
+
+
+def _record(raw: NDArray[np.int64], lane: int, lanes: int, origin: int) -> Record:
+    """One network's share of a block's record."""
+    mine = raw[raw[:, 2] % lanes == lane]
+    mine = np.stack([mine[:, 0] + origin, mine[:, 1], mine[:, 2] // lanes], axis=1)
+    events = mine[mine[:, 1] <= CI]
+    gpi = mine[mine[:, 1] == bk.GPI_SPIKE]
+    return Record(events, gpi[:, [0, 2]])
+
+
+class _View(NamedTuple):
+    """The rows of one network that others read or change, as writable views."""
+
+    V: NDArray[np.float64]  # (8, 10) mV
+    gpi: NDArray[np.float64]  # (3, 10) gates n, h, r
+    gpi_h_inf: NDArray[np.float64]  # (10,) h∞ at the last update's old voltage
+
+
+class FastPlant(BatchPlant):
+    """One network on the batch kernel (a block of one lane, cells as lanes); a drop-in for `envs.plant.network.Plant`.
+
+    Args:
+        network: the draws and parameters.
+        dt_ms: step of forward Euler (ms).
+
+    Raises:
+        UserError: dt out of range.
+    """
+
+    def __init__(self, network: Network, dt_ms: float = 0.02) -> None:
+        self._allocate(1, dt_ms, "float64", 1, 1)
+        self.put(0, network)
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, pd: float = 1.0, dt_ms: float = 0.02) -> FastPlant:
+        """A network drawn from a generator; pd 0 (healthy) to 1 (parkinsonian)."""
+        return cls(draw_network(rng, pd), dt_ms)
+
+    @property
+    def network(self) -> Network:
+        """What the network is."""
+        network = self.networks[0]
+        assert network is not None
+        return network
+
+    @property
+    def sample(self) -> int:
+        """Index of the current sample; time is sample × dt."""
+        return self.sample_of(0)
+
+    @property
+    def state(self) -> _View:
+        """Voltages and GPi gates, as they stand; assigning into them changes the network."""
+        return _View(self.rows(0, "V0", N_POPULATIONS), self.rows(0, "gpi0", pallidum.N_GATES), self.gpi_h_inf(0))
+
+    def advance(self, smc: NDArray[np.float64], dbs: NDArray[np.float64]) -> Record:  # type: ignore[override]
+        """Advance by len(smc) updates; see `envs.plant.network.Plant.advance`."""
+        if smc.ndim != 1 or smc.shape != dbs.shape:
+            raise UserError(f"plant inputs have shapes {smc.shape} and {dbs.shape}: both must be (n,)")
+        return super().advance(smc[None], dbs[None])[0]
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything that makes this plant, as plain arrays and numbers."""
+        return {"dt_ms": self.dt_ms, **_saved(self.network, self.take(0))}
+
+    @classmethod
+    def from_state(cls, values: dict[str, Any], threads: int = 1) -> FastPlant:
+        """The plant that `get_state` saved; it continues bit for bit.
+
+        Raises:
+            UserError: a field is missing or has another shape.
+        """
+        plant = cls.__new__(cls)
+        try:
+            plant._allocate(1, float(values["dt_ms"]), "float64", threads, 1)
+            plant.put(0, *_restored(values, plant._dtype))
+        except (KeyError, TypeError) as error:
+            raise UserError(f"the saved plant lacks the field {error}") from error
+        return plant
