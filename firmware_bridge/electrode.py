@@ -1,4 +1,4 @@
-"""The electrode as the plant's source of pulses: orders go to the board, and only what its ELECTRODE channel shows counts."""
+"""The electrode as the plant's source of pulses: orders go to the board, its ELECTRODE channel says what was given."""
 
 from __future__ import annotations
 
@@ -63,19 +63,34 @@ class Order(NamedTuple):
         return "as decided"
 
 
+def shake_hands(client: BoardClient, bench: Bench, model_hash: bytes = NO_MODEL) -> HelloAck:
+    """HELLO, checking every hash; the lease of an older session is waited for, if need be on the stepped clock.
+
+    Raises:
+        UserError: no answer, or the board would not be armed; what differs is named.
+    """
+    left = LIMITS["LEASE_MAX_MS"].value * 1000
+    while bench.stepped and bench.state is State.CLOSED_LOOP and left > 0:
+        bench.advance(bench.now_us + RENEW_US)
+        left -= RENEW_US
+    return client.hello(model_hash)
+
+
 class Electrode:
-    """A `PulseSource` for the environment: a decision is one SET_STIM, kept alive by a RENEW each 100 ms of device time.
+    """A `PulseSource` for the environment: a decision is one SET_STIM, kept alive by a RENEW each 100 ms (device time).
 
     Device time is plant time plus ``offset_us``, fixed by `synchronise`. On a stepped clock board and plant advance in
     lockstep and a decision's slots start with the decision. On a board that keeps real time, `until` waits for it, and
     slots start ``latency_us`` after the sample that they were decided on: the plant lives through the same delay.
 
     Args:
-        client: the link; `connect` shakes hands over it.
+        client: the link, after `shake_hands`.
         bench: the electrode channel.
         recorder: every pulse and event is written to it.
         amplitude_uA: ordered amplitude of each phase.
         width_us: ordered width of each phase.
+        lease_ms: lease of each decision.
+        model_hash: what the board was shaken hands with, for a fresh handshake after FALLBACK.
         latency_us: from sample to slot 0; 0 in lockstep.
     """
 
@@ -89,6 +104,7 @@ class Electrode:
         width_us: int = round(DEVICE_WIDTH_US),
         lease_ms: int = LEASE_MS,
         latency_us: int = 0,
+        model_hash: bytes = NO_MODEL,
     ) -> None:
         self.client, self.bench, self.recorder = client, bench, recorder
         self.amplitude_uA, self.width_us, self.lease_ms = amplitude_uA, width_us, lease_ms
@@ -99,9 +115,9 @@ class Electrode:
         self.resumptions = 0
         self.pulse_count = 0
         self.lag_us = 0  # newest: how far the plant was behind the device when it decided
-        self._model_hash = NO_MODEL
+        self._model_hash = model_hash
         self._host_offset_us = 0.0  # device time = host's monotonic clock + this
-        self._state: State = bench.state
+        self._state = State.BOOT if client.board is None else State(client.board.state)
         self._fault_bits = 0
         self._decision_id = 0
         self._contact_us = 0  # device time at which the lease was last set
@@ -114,22 +130,6 @@ class Electrode:
     def state(self) -> State:
         """The board's state, as last seen."""
         return self._state
-
-    def connect(self, model_hash: bytes = NO_MODEL) -> HelloAck:
-        """Shake hands, checking every hash; a lease that an older session left is waited for.
-
-        Raises:
-            UserError: no answer, or the board would not be armed; the differing hash is named.
-        """
-        self._model_hash = model_hash
-        left = LIMITS["LEASE_MAX_MS"].value * 1000
-        while self.bench.stepped and self.bench.state is State.CLOSED_LOOP and left > 0:
-            self.bench.advance(self.bench.now_us + RENEW_US)
-            left -= RENEW_US
-        ack = self.client.hello(model_hash)
-        self.recorder.event(self._seen_us(), "handshake", f"firmware {ack.firmware_build.hex()[:12]}")
-        self._read_status()
-        return ack
 
     def arm(self) -> None:
         """Arm the board.
@@ -167,6 +167,14 @@ class Electrode:
             UserError: the board does not answer.
         """
         self.client.stop()
+        self.settle()
+
+    def settle(self) -> None:
+        """After STOP: watch the electrode a little longer, and record what is seen.
+
+        Raises:
+            UserError: the board went away.
+        """
         at = self._seen_us()
         self.recorder.event(at, "stop", "STOP was acknowledged")
         self._take(self.bench.advance(at + SETTLE_US))
@@ -185,7 +193,8 @@ class Electrode:
         if self._refused_by(order, State.FALLBACK):
             self.resumptions += 1
             self.recorder.event(order.ack_us, "nack", f"{order.reason}: shaking hands afresh", code=NackCode.STATE)
-            self.connect(self._model_hash)
+            self._state = State(shake_hands(self.client, self.bench, self._model_hash).state)
+            self.recorder.event(self._seen_us(), "handshake", "afresh, after FALLBACK")
             self.arm()
             order = self._send(mask, slot_period_us)
         late_us = order.ack_us - order.start_us

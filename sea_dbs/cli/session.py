@@ -2,9 +2,89 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
+
+EXAMPLE = "Example: sea-dbs session --policy runs/export --port /dev/pts/3 --steps 30 --out runs/session"
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the root."""
-    del app
+    app.command(epilog=EXAMPLE)(session)
+
+
+def session(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the recording.")],
+    policy: Annotated[
+        Path | None, typer.Option("--policy", metavar="EXPORT_DIR", help="Folder written by sea-dbs export.")
+    ] = None,
+    port: Annotated[
+        str | None,
+        typer.Option(
+            "--port", metavar="PORT", help="The board, as 'sea-dbs board host' prints it. Without: start one."
+        ),
+    ] = None,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Decisions.")] = 30,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the plant, and of a random controller.")] = 0,
+    realtime: Annotated[
+        bool, typer.Option("--realtime", help="Pace plant and board with the wall clock; without: in lockstep.")
+    ] = False,
+    latency_ms: Annotated[
+        float | None,
+        typer.Option("--latency-ms", help="With --realtime: from sample to first slot (100, at most a decision)."),
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option("--precision", metavar="fp16|fp32", help="Of the policy (the export's default).")
+    ] = None,
+    controller: Annotated[
+        str | None,
+        typer.Option("--controller", metavar="NAME", help="A baseline: never, always, periodic, random, on-off."),
+    ] = None,
+    hz: Annotated[float, typer.Option("--hz", help="Rate of the periodic controller (Hz).")] = 50.0,
+    duty: Annotated[float, typer.Option("--duty", help="Share of slots of the random controller.")] = 0.5,
+    preset: Annotated[
+        str | None, typer.Option("--preset", metavar="NAME", help="Environment: paper, realtime (the policy's own).")
+    ] = None,
+    electrode: Annotated[
+        str | None,
+        typer.Option("--electrode", metavar="PATH", help="Electrode channel of a board that is no host board."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Empty the folder first.")] = False,
+) -> None:
+    """Close the loop over a board: plant, policy, serial link, electrode. Bench mode: simulated electrode only."""
+    from firmware_bridge.plan import SessionPlan
+    from firmware_bridge.session import run_session
+
+    plan = SessionPlan(
+        out=out,
+        policy=policy,
+        precision=precision,
+        controller=controller,
+        preset=preset,
+        hz=hz,
+        duty=duty,
+        port=port,
+        electrode=electrode,
+        steps=steps,
+        seed=seed,
+        realtime=realtime,
+        latency_ms=latency_ms,
+        overwrite=overwrite,
+    )
+    summary = run_session(plan)
+    beta, safety = summary["P_beta"], summary["safety"]
+    typer.echo(
+        f"{summary['decisions']} decisions, {summary['pulses']} pulses (duty {summary['duty']:.2f}): "
+        f"P_beta {beta['first']:.0f} -> {beta['last']:.0f} (mean {beta['mean']:.0f})"
+    )
+    if realtime:
+        late = summary["deadline_misses"]
+        kept = "kept up with real time" if not late else f"was late for {late} of {summary['decisions']} decisions"
+        typer.echo(f"host and plant {kept}")
+    typer.echo(f"{summary['mode']}; envelope violations: {safety['violations']}")
+    typer.echo(f"written to {out}")
+    if safety["violations"]:
+        typer.echo(safety["violation_list"][0], err=True)
+        raise typer.Exit(1)

@@ -1,0 +1,91 @@
+"""Was every pulse ordered, and inside every limit? Judged from the record alone, not by the board's code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from firmware_bridge.limits import LIMITS, Effective, phase_charge_limits
+
+GRACE_US = 20_000  # µs of device time after the end of a lease
+
+Row = Mapping[str, Any]
+
+
+class Audit(NamedTuple):
+    """What the check found."""
+
+    violations: list[str]  # one sentence each
+    largest_residual_pC: int
+    largest_charge_uC: float  # of a phase
+    charge_uC: float  # of all first phases
+
+
+def audit(session: Row, decisions: Sequence[Row], pulses: Sequence[Row], events: Sequence[Row]) -> Audit:
+    """Check every pulse of a recording (rows of its tables, in order) against the limits and against what was ordered.
+
+    Limits: amplitude, width, rate, charge density, Shannon; equal charge in both phases; residual 0. Orders: a pulse
+    belongs to a set slot of an accepted decision, at the applied amplitude and width, once, before the lease's end and
+    before STOP.
+    """
+    contacts = sorted(
+        [row["ack_us"] for row in decisions if row["nack"] is None]
+        + [row["device_us"] for row in events if row["kind"] == "renew"]
+    )
+    stops = [row["device_us"] for row in events if row["kind"] == "stop"]
+    orders = {row["decision_id"]: row for row in decisions}
+    found: list[str] = []
+    taken: set[tuple[int, int]] = set()
+    before_us: int | None = None
+    for pulse in pulses:
+        t = pulse["device_us"]
+        wrong = _limits(pulse)
+        if before_us is not None and t - before_us < LIMITS["SLOT_PERIOD_MIN_US"].value:
+            wrong.append(f"came {t - before_us} µs after the one before")
+        before_us = t
+        wrong += _order(pulse, orders.get(pulse["decision_id"]), taken)
+        last = max((contact for contact in contacts if contact <= t), default=None)
+        if last is None or t > last + session["lease_ms"] * 1000 + GRACE_US:
+            wrong.append("came after the lease had ended")
+        if any(t > stop for stop in stops):
+            wrong.append("came after STOP")
+        found += [f"the pulse at {t} µs {what}" for what in wrong]
+    charges = [abs(pulse["amplitude_uA"]) * pulse["width_us"] * 1e-6 for pulse in pulses]
+    return Audit(
+        violations=found,
+        largest_residual_pC=max((abs(pulse["residual_pC"]) for pulse in pulses), default=0),
+        largest_charge_uC=max(charges, default=0.0),
+        charge_uC=sum(charges),
+    )
+
+
+def _limits(pulse: Row) -> list[str]:
+    wrong = []
+    first = pulse["amplitude_uA"] * pulse["width_us"]  # pC
+    second = pulse["second_amplitude_uA"] * pulse["second_width_us"]
+    density, shannon = phase_charge_limits(Effective())
+    if abs(pulse["amplitude_uA"]) > LIMITS["AMPLITUDE_MAX_UA"].value:
+        wrong.append(f"has an amplitude of {abs(pulse['amplitude_uA'])} µA")
+    if not LIMITS["WIDTH_MIN_US"].value <= pulse["width_us"] <= LIMITS["WIDTH_MAX_US"].value:
+        wrong.append(f"has a width of {pulse['width_us']} µs")
+    if abs(first) > min(density, shannon):
+        wrong.append(f"has a charge of {abs(first)} pC a phase")
+    if first + second != 0 or abs(pulse["residual_pC"]) > LIMITS["RESIDUAL_MAX_PC"].value:
+        wrong.append(f"is not balanced (phases {first} and {second} pC, residual {pulse['residual_pC']} pC)")
+    return wrong
+
+
+def _order(pulse: Row, order: Row | None, taken: set[tuple[int, int]]) -> list[str]:
+    if order is None:
+        return ["was ordered by nobody"]
+    slot = round((pulse["device_us"] - order["start_us"]) / order["slot_period_us"])
+    wrong = []
+    if not 0 <= slot < len(order["applied_mask"]) or order["applied_mask"][slot] != "1":
+        wrong.append("falls into a slot without a pulse")
+    if (order["decision_id"], slot) in taken:
+        wrong.append("is the second one in its slot")
+    taken.add((order["decision_id"], slot))
+    applied = (order["applied_amplitude_uA"], order["applied_width_us"])
+    if (abs(pulse["amplitude_uA"]), pulse["width_us"]) != applied:
+        wrong.append(f"is not the applied {applied[0]} µA × {applied[1]} µs")
+    return wrong

@@ -1,0 +1,110 @@
+"""What a session was asked for, and the parts that this resolves to, before any board is touched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from envs import make_env
+from envs.config import env_config
+from envs.errors import UserError
+from envs.registration import base_env
+from envs.stimulation import DEVICE_AMPLITUDE_UA, DEVICE_WIDTH_US
+from export.policy import OnnxPolicy
+from firmware_bridge.client import NO_MODEL
+from sea_dbs.controllers import Controller, make_controller
+from sea_dbs.files import sha256_json
+from sea_dbs.rollout import Env
+
+REALTIME_LATENCY_US = 100_000  # µs from sample to slot 0 with --realtime: a `paper` decision takes about 60 ms here
+
+
+@dataclass(frozen=True)
+class SessionPlan:
+    """What ``sea-dbs session`` was asked for."""
+
+    out: Path
+    policy: Path | None = None  # an export folder
+    precision: str | None = None
+    controller: str | None = None  # a classical controller decides in the policy's place
+    preset: str | None = None  # None: the policy's
+    hz: float = 50.0
+    duty: float = 0.5
+    port: str | None = None  # None: start a host board
+    electrode: str | None = None  # None: the host board's own
+    steps: int = 30
+    seed: int = 0
+    realtime: bool = False
+    latency_ms: float | None = None
+    overwrite: bool = False
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a plan resolves to before any board is touched."""
+
+    env: Env
+    controller: Controller
+    model_hash: bytes
+    hashes: dict[str, str]
+    amplitude_uA: int
+    width_us: int
+    slot_us: int
+    latency_us: int
+
+
+def prepare(plan: SessionPlan) -> Parts:
+    """Load and check everything that needs no board.
+
+    Raises:
+        UserError: a missing or damaged policy, an unknown controller or preset, or values that do not fit together.
+    """
+    if plan.policy is None and plan.controller is None:
+        raise UserError("a session needs --policy EXPORT_DIR, or --controller NAME for a baseline")
+    if plan.steps < 1:
+        raise UserError(f"--steps is {plan.steps}: at least 1 decision is needed")
+    policy = None if plan.policy is None else OnnxPolicy(plan.policy, plan.precision)
+    preset = plan.preset or (policy.manifest.preset if policy else "paper")
+    episode = env_config(preset).episode_steps
+    env = make_env(preset, episode_steps=-(-plan.steps // episode) * episode)  # whole episodes: dt divides them
+    config = base_env(env).config
+    slot_us = round(config.slot_ms * 1000)
+    hashes = {"env": sha256_json(config.model_dump(mode="json"))}
+    if policy is not None:
+        m = policy.manifest
+        wanted, found = (m.n_obs, m.slots, round(m.slot_us)), (config.n_obs, config.slots, slot_us)
+        if wanted != found:
+            raise UserError(
+                f"the policy {plan.policy} takes (n_obs, slots, slot_us) = {wanted}, the preset '{preset}' has {found}"
+            )
+        hashes |= {"config": m.hashes.config, "weights": m.hashes.weights, "onnx": policy.model_hash}
+    controller: Controller
+    if plan.controller is not None:
+        controller = make_controller(plan.controller, config.slots, slot_us, hz=plan.hz, duty=plan.duty, seed=plan.seed)
+    else:
+        assert policy is not None
+        controller = policy
+    return Parts(
+        env=env,
+        controller=controller,
+        model_hash=NO_MODEL if policy is None else bytes.fromhex(policy.model_hash),
+        hashes=hashes,
+        amplitude_uA=round(DEVICE_AMPLITUDE_UA if policy is None else policy.manifest.amplitude_uA),
+        width_us=round(DEVICE_WIDTH_US if policy is None else policy.manifest.width_us),
+        slot_us=slot_us,
+        latency_us=_latency(plan, slot_us * config.slots),
+    )
+
+
+def _latency(plan: SessionPlan, decision_us: int) -> int:
+    """From the newest sample to slot 0 (µs of device time)."""
+    if not plan.realtime:
+        if plan.latency_ms is not None:
+            raise UserError("--latency-ms belongs to --realtime: in lockstep the clock stands while the host decides")
+        return 0
+    # One next mask can wait on the board, so that a decision starts at the latest when the next one is taken.
+    latency_us = min(REALTIME_LATENCY_US, decision_us) if plan.latency_ms is None else round(plan.latency_ms * 1000)
+    if not 0 < latency_us <= decision_us:
+        raise UserError(f"--latency-ms is {latency_us / 1000:g}: above 0, to {decision_us / 1000:g} (a decision)")
+    return latency_us

@@ -1,0 +1,224 @@
+"""A session: plant, controller and board in a closed loop, every decision recorded with its reason.
+
+The one rollout loop (`sea_dbs.rollout`) runs it; the board is its controller and its source of pulses. However it ends,
+STOP is sent. Bench mode: only a simulated electrode can be driven. Research use only.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from envs.errors import UserError
+from envs.registration import base_env
+from firmware_bridge.bench import Bench
+from firmware_bridge.board import HostBoard, find_electrode
+from firmware_bridge.client import BoardClient
+from firmware_bridge.electrode import BENCH_MODE, LEASE_MS, Electrode, shake_hands
+from firmware_bridge.links import SerialLink
+from firmware_bridge.messages import HelloAck
+from firmware_bridge.plan import Parts, SessionPlan, prepare
+from firmware_bridge.policy import BoardPolicy
+from firmware_bridge.progress import SessionProgress
+from firmware_bridge.recorder import SESSION_FILE, Outcome, Recorder, blob
+from firmware_bridge.signals import deaf, interruptible
+from firmware_bridge.summary import summarise
+from sea_dbs.files import atomic_write, prepare_output_dir, write_json
+from sea_dbs.manifest import machine
+from sea_dbs.rollout import begin, rollout
+
+SUMMARY = "summary.json"
+PICTURE = "session.png"
+
+
+def run_session(plan: SessionPlan) -> dict[str, Any]:
+    """Run a session into ``plan.out`` (session.sqlite, summary.json, session.png) and return the summary.
+
+    Raises:
+        UserError: bad input, or what ended the session; STOP was sent, and what was recorded stays readable.
+    """
+    parts = prepare(plan)
+    with ExitStack() as stack:
+        port, electrode_path, kind = _board(plan, parts, stack)
+        bench = stack.enter_context(Bench(electrode_path, stepped=not plan.realtime))
+        if not plan.realtime and not bench.stepped:
+            raise UserError(f"the board at {port} keeps real time and cannot be stepped: pass --realtime")
+        client = stack.enter_context(BoardClient(SerialLink(port)))
+        ack = shake_hands(client, bench, parts.model_hash)
+        prepare_output_dir(plan.out, overwrite=plan.overwrite)
+        path = plan.out / SESSION_FILE
+        recorder = stack.enter_context(Recorder(path, _session_row(plan, parts, ack, kind)))
+        electrode = Electrode(
+            client,
+            bench,
+            recorder,
+            amplitude_uA=parts.amplitude_uA,
+            width_us=parts.width_us,
+            latency_us=parts.latency_us,
+            model_hash=parts.model_hash,
+        )
+        recorder.event(bench.now_us, "handshake", f"firmware {ack.firmware_build.hex()[:12]}")
+        try:
+            with StopAtEnd(electrode, recorder):
+                closed_loop(parts, electrode, recorder, plan)
+        except (UserError, KeyboardInterrupt):
+            with suppress(UserError):  # what ended the session is the sentence that counts
+                recorder.flush()
+                finish(plan.out)
+            raise
+    return finish(plan.out)
+
+
+def closed_loop(parts: Parts, electrode: Electrode, recorder: Recorder, plan: SessionPlan) -> None:
+    """Reset the plant, arm the board, and run the decisions.
+
+    Raises:
+        UserError: from plant, controller, board or recorder; the caller stops the board.
+    """
+    base = base_env(parts.env)
+    board = BoardPolicy(
+        parts.controller,
+        electrode,
+        recorder,
+        slots=base.config.slots,
+        slot_us=parts.slot_us,
+        n_obs=base.config.n_obs,
+    )
+    start = begin([parts.env], [plan.seed])
+    board.init_state(1)
+    base.pulse_source = electrode
+    electrode.arm()
+    offset_us = electrode.synchronise()
+    recorder.set_session(offset_us=offset_us, P_beta_first=start.infos[0]["P_beta"])
+    with interruptible(), SessionProgress(plan.steps, quiet=plan.quiet) as progress:
+        for step in rollout([parts.env], board, plan.steps, start=start):
+            info = step.infos[0]
+            outcome = Outcome(
+                P_beta=info["P_beta"],
+                P_beta_last=info["P_beta_last"],
+                reward=float(step.reward[0]),
+                pulses=info["pulses"],
+                charge_nC_cm2=info["charge_nC_cm2"],
+            )
+            recorder.outcome(step.step - 1, outcome)
+            progress.show(step.step, info["P_beta"], info["pulses"], electrode)
+    recorder.set_session(final_observation=blob(step.next_observation[0]))
+
+
+class StopAtEnd:
+    """Sends STOP when its block ends, however it ends, and writes down why."""
+
+    def __init__(self, electrode: Electrode, recorder: Recorder) -> None:
+        self.electrode, self.recorder = electrode, recorder
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        with deaf():
+            if error is None:
+                self.electrode.stop()
+                self._ended("finished")
+                return
+            why = str(error) or ("interrupted" if isinstance(error, KeyboardInterrupt) else type(error).__name__)
+            try:
+                self.electrode.client.stop()
+            except UserError as failed:
+                with suppress(UserError):
+                    self._ended(f"{why}; STOP was not acknowledged")
+                raise UserError(f"{why}; STOP was not acknowledged either ({failed})") from error
+            with suppress(UserError):  # a full disk or a lost electrode channel: the board is stopped all the same
+                self.electrode.settle()
+            with suppress(UserError):
+                self._ended(why)
+
+    def _ended(self, outcome: str) -> None:
+        self.recorder.set_session(outcome=outcome, host_ended=datetime.now(UTC).isoformat(timespec="milliseconds"))
+
+
+def finish(out: Path) -> dict[str, Any]:
+    """Write summary.json and the picture from what is recorded; the summary.
+
+    Raises:
+        UserError: the recording cannot be read, or the files cannot be written.
+    """
+    path = out / SESSION_FILE
+    summary = summarise(path)
+    write_json(out / SUMMARY, summary)
+    try:
+        from firmware_bridge.session_figure import draw
+
+        picture = draw(path)
+    except UserError as error:
+        if "extra" not in str(error):
+            raise
+        sys.stderr.write(f"no picture: {error}\n")
+        return summary
+    atomic_write(out / PICTURE, lambda stream: stream.write(picture))
+    return summary
+
+
+def _board(plan: SessionPlan, parts: Parts, stack: ExitStack) -> tuple[str, str, str]:
+    """Port, electrode channel, kind."""
+    if plan.port is None:
+        if plan.electrode is not None:
+            raise UserError("--electrode belongs to --port: a session that starts its own board knows its electrode")
+        board = stack.enter_context(HostBoard(model_hash=parts.model_hash, realtime=plan.realtime))
+        return board.port, board.electrode, "host board of this session"
+    if plan.electrode is not None:
+        return plan.port, plan.electrode, "serial board"
+    return plan.port, find_electrode(plan.port), "host board"
+
+
+def _session_row(plan: SessionPlan, parts: Parts, ack: HelloAck, kind: str) -> dict[str, Any]:
+    config = base_env(parts.env).config
+    hashes = {
+        **parts.hashes,
+        "board_model": ack.model_hash.hex(),
+        "schema": ack.schema_hash.hex(),
+        "limits": ack.limits_hash.hex(),
+        "firmware": ack.firmware_build.hex(),
+    }
+    return {
+        "mode": BENCH_MODE,
+        "host_started": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "seed": plan.seed,
+        "preset": config.preset,
+        "controller": parts.controller.name,
+        "clock": "realtime" if plan.realtime else "lockstep",
+        "steps": plan.steps,
+        "n_obs": config.n_obs,
+        "slots": config.slots,
+        "slot_us": parts.slot_us,
+        "amplitude_uA": parts.amplitude_uA,
+        "width_us": parts.width_us,
+        "lease_ms": LEASE_MS,
+        "latency_us": parts.latency_us,
+        "board": kind,
+        "env_config": json.dumps(config.model_dump(mode="json"), sort_keys=True),
+        "hashes": json.dumps(hashes, sort_keys=True),
+        "sea_dbs_version": version("sea-dbs"),
+        "git_commit": git_commit(),
+        "host_machine": json.dumps(machine(), sort_keys=True),
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of the checkout that this code runs from, with '+' when files differ; None: not a checkout."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        call = ["git", "-C", str(root)]
+        head = subprocess.run([*call, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        dirty = subprocess.run([*call, "diff", "--quiet", "HEAD"], capture_output=True, check=False).returncode
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head + ("+" if dirty else "")
