@@ -74,12 +74,11 @@ def harness() -> ctypes.CDLL:
     flags = (*WARNINGS, "-O1", "-fPIC", "-shared")
     library = ctypes.CDLL(str(compiled("harness.so", [HERE / "harness.c"], flags, dump_source())))
     library.harness_feed.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint64]
-    library.harness_tick.argtypes = [ctypes.c_uint64]
+    library.harness_run_before.argtypes = [ctypes.c_uint64]
     library.harness_take_out.argtypes = [ctypes.c_char_p]
     library.harness_take_out.restype = ctypes.c_size_t
     library.harness_pulses.argtypes = [ctypes.POINTER(ctypes.c_uint64)]
     library.harness_pulses.restype = ctypes.c_size_t
-    library.harness_state.restype = ctypes.c_uint8
     library.harness_decode.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p]
     library.harness_decode.restype = ctypes.c_size_t
     library.harness_round_trip.argtypes = [
@@ -104,11 +103,12 @@ class CoreInProcess:
     def __call__(self, data: bytes) -> bytes:
         self._core.harness_feed(data, len(data), self.now_us)
         out = ctypes.create_string_buffer(65536)
-        return out.raw[: self._core.harness_take_out(out)]
+        size = self._core.harness_take_out(out)
+        return out.raw[:size]
 
-    def tick(self, now_us: int) -> None:
-        self.now_us = now_us
-        self._core.harness_tick(now_us)
+    def advance(self, to_us: int) -> None:
+        self._core.harness_run_before(to_us)
+        self.now_us = to_us
 
     @property
     def pulses(self) -> list[int]:

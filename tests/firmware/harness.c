@@ -54,9 +54,12 @@ void harness_feed(const uint8_t *bytes, size_t size, uint64_t now_us)
     (void)sea_core_feed(&core, bytes, size, now_us);
 }
 
-void harness_tick(uint64_t now_us)
+void harness_run_before(uint64_t to_us)
 {
-    (void)sea_core_tick(&core, now_us);
+    uint64_t due;
+    while ((due = sea_core_next_us(&core)) < to_us) {
+        (void)sea_core_tick(&core, due);
+    }
 }
 
 size_t harness_take_out(uint8_t *to)
@@ -73,11 +76,6 @@ size_t harness_pulses(uint64_t *times)
         times[i] = pulses[i].start_us;
     }
     return pulse_count;
-}
-
-uint8_t harness_state(void)
-{
-    return sea_core_state(&core);
 }
 
 /* Decodes a stream; writes one event number a delimiter that ended something. */
