@@ -33,7 +33,7 @@ from sea_dbs.report.parity_figure import draw
 from sea_dbs.train import make_env
 
 DEFAULT = "fp16"
-SECONDS = 8.0  # simulated s of each of the eight plants whose observations are compared
+SECONDS = 4.0  # simulated s of each of the eight plants whose observations are compared
 UNTRAINED = "untrained (size and speed only)"
 UNTRAINED_SEED = 0
 

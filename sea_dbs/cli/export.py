@@ -21,7 +21,7 @@ def export(
     seconds: Annotated[
         float,
         typer.Option("--seconds", help="Simulated time (s) of each of the 8 plants whose observations are compared."),
-    ] = 8.0,
+    ] = 4.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Empty the folder first.")] = False,
 ) -> None:
     """Write a trained policy as ONNX in FP32 and FP16, and compare both with torch.

@@ -62,7 +62,7 @@ def _margins(axis: Axes, reference: NDArray[np.float64], candidates: Mapping[str
     axis.set_xlabel("margin of the trained network's decision (logit units)")
     axis.set_ylabel("change of the margin (logit units)")
     axis.set_title(f"{margin.size:,} decisions over real observations")
-    axis.legend(loc="lower right", markerscale=3)
+    axis.legend(loc="upper left", bbox_to_anchor=(0.02, 0.9), markerscale=3)
 
 
 def _sizes(axis: Axes, sizes: Sequence[tuple[str, str, int]]) -> None:
