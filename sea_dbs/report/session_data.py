@@ -1,0 +1,116 @@
+"""A recorded session, read from its SQLite file (schema: firmware_bridge/recorder.py), also after a kill -9."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.basal_ganglia import OBSERVATION_SCALE
+from envs.errors import UserError
+
+SCHEMA_VERSION = 1
+Row = dict[str, Any]
+Float = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SessionData:
+    """The four tables, rows in order. ``done`` are the decisions whose outcome is known."""
+
+    session: Row
+    decisions: list[Row]
+    pulses: list[Row]
+    events: list[Row]
+
+    @property
+    def done(self) -> list[Row]:
+        """Decisions that were lived through."""
+        return [row for row in self.decisions if row["P_beta"] is not None]
+
+    @property
+    def decision_s(self) -> float:
+        """Length of a decision (s)."""
+        return float(self.session["slots"] * self.session["slot_us"]) * 1e-6
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """env, config, weights, onnx, board_model, schema, limits, firmware; hex SHA-256."""
+        return dict(json.loads(self.session["hashes"]))
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """The plant's configuration."""
+        return dict(json.loads(self.session["env_config"]))
+
+    def duty(self) -> float:
+        """Share of slots in which a pulse came on the electrode."""
+        slots = self.session["slots"] * len(self.done)
+        return sum(row["pulses"] for row in self.done) / slots if slots else 0.0
+
+    def beta_trace(self) -> tuple[Float, Float]:
+        """P_beta of every window: (end of the window, s on the plant's clock; P_beta), both (n,), without repeats."""
+        stride_s = self.environment["stride_ms"] * 1e-3
+        ends = [(row["plant_us"] * 1e-6, row["observation"]) for row in self.decisions]
+        if self.session["final_observation"] is not None and ends:
+            ends.append((ends[-1][0] + self.decision_s, self.session["final_observation"]))
+        times: list[Float] = [np.zeros(0)]
+        values: list[Float] = [np.zeros(0)]
+        before = -np.inf
+        for end, data in ends:
+            beta = np.frombuffer(data, "<f4").astype(np.float64) * OBSERVATION_SCALE
+            t = end - stride_s * np.arange(len(beta) - 1, -1, -1)
+            new = t > before + 1e-9
+            times.append(t[new])
+            values.append(beta[new])
+            before = end
+        return np.concatenate(times), np.concatenate(values)
+
+    def sample_to_pulse_us(self) -> Float:
+        """Device time from a decision's newest sample to its first pulse, less that pulse's place in the mask (n,)."""
+        first: dict[int, int] = {}
+        for pulse in self.pulses:
+            if pulse["decision_id"] is not None:
+                first.setdefault(pulse["decision_id"], pulse["device_us"])
+        found = []
+        for row in self.decisions:
+            if row["decision_id"] in first:
+                t = first[row["decision_id"]]
+                slot = round((t - row["start_us"]) / row["slot_period_us"])
+                found.append(float(t - slot * row["slot_period_us"] - row["sample_us"]))
+        return np.array(found)
+
+    def host_decision_us(self) -> Float:
+        """Time that the controller took on the host, of each decision (n,)."""
+        return np.array([row["host_decide_us"] for row in self.decisions], np.float64)
+
+
+def read_session(path: Path) -> SessionData:
+    """Read a recording.
+
+    Raises:
+        UserError: missing, no recording, damaged, or of another schema version.
+    """
+    if not path.is_file():
+        raise UserError(f"there is no recording {path}")
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+            db.row_factory = sqlite3.Row
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            if version != SCHEMA_VERSION:
+                raise UserError(f"{path} has the schema version {version}: this version reads {SCHEMA_VERSION}")
+            tables = {
+                name: [dict(row) for row in db.execute(f"SELECT * FROM {name} ORDER BY 1")]
+                for name in ("session", "decisions", "pulses", "events")
+            }
+    except sqlite3.Error as error:
+        raise UserError(f"{path} is no recording of a session, or damaged: {error}") from None
+    if not tables["session"]:
+        raise UserError(f"{path} holds no session: its host died before the first decision")
+    return SessionData(tables["session"][0], tables["decisions"], tables["pulses"], tables["events"])
