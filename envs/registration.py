@@ -48,7 +48,7 @@ def _layers(env: Env) -> list[Any]:
     """The environment and those of its wrappers that hold state, outermost first."""
     layers, layer = [], env
     while True:
-        if "get_state" in vars(type(layer)):
+        if hasattr(type(layer), "get_state"):  # gymnasium.Wrapper has none of its own
             layers.append(layer)
         if not isinstance(layer, gymnasium.Wrapper):
             return layers
