@@ -20,7 +20,8 @@ from envs.stimulation import CurrentBuilder, MaskSource, PulseSource
 
 OBSERVATION_SCALE = 1000.0  # P_beta per unit of observation, SEA-DBS paper Eq. 4
 OBSERVATION_MAX = 100.0  # bound of the space: P_beta 100,000; the plant gives 0.1 to 0.8
-STATE_VERSION = 1
+STATE_VERSION = 2
+PULSE_MEMORY_MS = 20.0  # ms beyond the observed windows for which pulses are remembered, for artefacts
 
 
 class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
@@ -36,6 +37,8 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         UserError: wrong configuration, action or saved state.
     """
 
+    plant_type: type[Plant] = Plant  # a subclass may watch more, see envs.watch
+
     metadata = {"render_modes": []}  # noqa: RUF012 (Gymnasium's own declaration)
 
     def __init__(self, config: EnvConfig | None = None) -> None:
@@ -44,12 +47,14 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         self.observation_space = spaces.Box(0.0, OBSERVATION_MAX, (c.n_obs,), np.float32)
         self.action_space = spaces.MultiBinary(c.slots)
         self.pulse_source: PulseSource | None = None
+        self.efficacy = 1.0  # share of the delivered current that reaches the cells (electrode impedance)
         self._window = round(c.window_ms / c.dt_ms)
         self._stride = round(c.stride_ms / c.dt_ms)
         self._new_windows = round(c.decision_ms / c.stride_ms)
         self._history = self._window + (c.n_obs - 1) * self._stride  # samples that the observed windows reach back
         self.plant: Plant | None = None
         self.spikes: NDArray[np.int64] = np.zeros((0, 2), dtype=np.int64)  # GPi spikes that the windows can hold
+        self.pulse_samples: NDArray[np.int64] = np.zeros(0, dtype=np.int64)  # where pulses began, as far back
         self.trace: NDArray[np.float64] = np.zeros(0)  # P_beta of the observed windows, oldest first
 
     # -- Gymnasium ---------------------------------------------------------------------------------------------------
@@ -76,12 +81,13 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
             self._smc.take(1)  # input sample 0 is never read
         else:
             self._smc = SmcRenewal(rng, c.dt_ms)
-        self.plant = Plant(network or draw_network(self.np_random, c.pd), c.dt_ms)
+        self.plant = self.plant_type(network or draw_network(self.np_random, c.pd), c.dt_ms)
         self._current = CurrentBuilder(c.dt_ms)
         self.spikes = self.plant.advance(self._smc.take(n), np.zeros(n)).gpi_spikes
         self._origin = self.plant.sample  # time 0 of the stimulation clock
         self._step_count = self._pulses = 0
         self._charge = self._duty = 0.0
+        self.pulse_samples = np.zeros(0, dtype=np.int64)
         self.trace = self._beta(c.n_obs)
         return self._observation(), self._info(0, 0.0, 0.0)
 
@@ -95,15 +101,18 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         source = self.pulse_source or MaskSource(self.config.amplitude_uA_cm2, self.config.width_ms)
         source.begin(mask, self._us(clock), tuple(self._us(clock + slot) for slot in slots))
         self._before_step(plant, end)
-        pulses, charge, spikes = 0, 0.0, [self.spikes]
+        charge, spikes, began = 0.0, [self.spikes], []
         for start, stop in zip([0, *slots[1:]], [*slots[1:], end], strict=True):
             for pulse in source.until(self._us(clock + stop)):
                 self._current.add(pulse)
-                pulses += 1
+                began.append(self._origin + round(pulse.t_us / (1000.0 * self.config.dt_ms)))
                 charge += pulse.charge_nC_cm2
-            record = plant.advance(self._smc.take(stop - start), self._current.take(stop - start))
+            current = self.efficacy * self._current.take(stop - start)
+            record = plant.advance(self._smc.take(stop - start), current)
             spikes.append(record.gpi_spikes)
         self.spikes = np.concatenate(spikes)
+        self.pulse_samples = np.concatenate([self.pulse_samples, np.array(began, dtype=np.int64)])
+        pulses = len(began)
         self.trace = np.concatenate([self.trace, self._beta(min(self._new_windows, self.config.n_obs))])
         self.trace = self.trace[-self.config.n_obs :]
         self._forget()
@@ -156,10 +165,12 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         )
 
     def _forget(self) -> None:
-        """Drop spikes that no later window can hold."""
+        """Drop spikes and pulses that no later window can hold."""
         assert self.plant is not None
         oldest = self.plant.sample - self._history - 1
         self.spikes = self.spikes[np.searchsorted(self.spikes[:, 0], oldest) :].copy()
+        oldest -= round(PULSE_MEMORY_MS / self.config.dt_ms)
+        self.pulse_samples = self.pulse_samples[np.searchsorted(self.pulse_samples, oldest) :].copy()
 
     def _observation(self) -> NDArray[np.float32]:
         return (self.trace / OBSERVATION_SCALE).astype(np.float32)
@@ -215,7 +226,9 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
             "rng": self.np_random.bit_generator.state,
             "smc": self._smc.get_state(),
             "current": self._current.get_state(),
+            "efficacy": self.efficacy,
             "spikes": self.spikes.copy(),
+            "pulse_samples": self.pulse_samples.copy(),
             "trace": self.trace.copy(),
             "origin": self._origin,
             "counts": [self._step_count, self._pulses, self._charge, self._duty],
@@ -232,7 +245,7 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         if values["config"] != self.config.model_dump():
             raise UserError("the saved environment has another configuration than this one")
         c = self.config
-        self.plant = Plant.from_state(values["plant"])
+        self.plant = self.plant_type.from_state(values["plant"])
         rng = np.random.Generator(np.random.PCG64())
         rng.bit_generator.state = values["rng"]
         self.np_random = rng
@@ -240,6 +253,8 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         self._smc = train(rng, c.dt_ms, values["smc"])
         self._current = CurrentBuilder(c.dt_ms)
         self._current.set_state(values["current"])
+        self.efficacy = float(values["efficacy"])
+        self.pulse_samples = np.array(values["pulse_samples"], dtype=np.int64)
         self.spikes, self.trace = np.array(values["spikes"]), np.array(values["trace"])
         self._origin = int(values["origin"])
         step_count, pulses, self._charge, self._duty = values["counts"]

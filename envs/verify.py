@@ -38,7 +38,7 @@ RUN_KEYS = (
     *("pd", "dt_ms", "n_samples", "v0", "perm", *_DRAWS, "smc_onset", "dbs_onset", "ap_gpi", "v_full_5ms"),
     *("v_cell0_05ms", "beta_13_35", *(f"spk_{name}" for name in POPULATIONS)),
 )
-_ENV_KEYS = (
+ENV_KEYS = (
     "dt_ms",
     "freq",
     "len_ms",
@@ -179,8 +179,10 @@ class _ReplayedDraws(np.random.Generator):
         return next(self._rates)
 
 
-def _verify_env(file: Path) -> Row:
-    data = read_npz(file, _ENV_KEYS)
+def oracle_env(
+    data: Arrays, env_type: type[BasalGangliaEnv] = BasalGangliaEnv
+) -> tuple[BasalGangliaEnv, dict[str, Any]]:
+    """The environment of an environment file, and the options of the reset that replay its draws."""
     slots = data["actions"].shape[1]
     window = float(data["window_ms"])
     config = env_config(
@@ -194,9 +196,14 @@ def _verify_env(file: Path) -> Row:
         settle_ms=float(data["len_ms"]) + window,
         episode_steps=len(data["actions"]),
     )
-    env = BasalGangliaEnv(config)
-    draws = _ReplayedDraws(data["smc_freq_hz"])
-    observation, _ = env.reset(seed=0, options={"network": oracle_network(data, 1.0), "smc_rng": draws})
+    options = {"network": oracle_network(data, 1.0), "smc_rng": _ReplayedDraws(data["smc_freq_hz"])}
+    return env_type(config), options
+
+
+def _verify_env(file: Path) -> Row:
+    data = read_npz(file, ENV_KEYS)
+    env, options = oracle_env(data)
+    observation, _ = env.reset(seed=0, options=options)
     difference, max_dv, relative = "", 0.0, 0.0
     for step in range(len(data["actions"]) + 1):
         if step:
@@ -213,5 +220,5 @@ def _verify_env(file: Path) -> Row:
         theirs = data[f"ap_gpi_{step}"]
         # The environment keeps spikes only as far back as its windows reach.
         theirs = theirs[theirs[:, 0] >= (spikes[0, 0] if len(spikes) else 0)]
-        difference = difference or _first_difference(f"step {step}, biomarker", spikes, theirs, config.dt_ms)
+        difference = difference or _first_difference(f"step {step}, biomarker", spikes, theirs, env.config.dt_ms)
     return _row(file, difference, max_dv, relative)

@@ -1,0 +1,23 @@
+"""Wrappers that compose around the environment: reward, sensing (artefact, noise, missing samples, delay)."""
+
+from __future__ import annotations
+
+from envs.wrappers.artefact import SpikeArtefact
+from envs.wrappers.base import Action, Env, Observation, Step
+from envs.wrappers.missing import MissingSamples
+from envs.wrappers.reward import REWARD_GAIN, BetaThresholdReward, beta_reward
+from envs.wrappers.sensing import ObservationDelay, SensingNoise
+
+__all__ = [
+    "REWARD_GAIN",
+    "Action",
+    "BetaThresholdReward",
+    "Env",
+    "MissingSamples",
+    "Observation",
+    "ObservationDelay",
+    "SensingNoise",
+    "SpikeArtefact",
+    "Step",
+    "beta_reward",
+]
