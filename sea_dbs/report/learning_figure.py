@@ -25,7 +25,7 @@ KEYS = (
 def draw(
     metrics: Sequence[dict[str, Any]], *, warmup_steps: int, threshold: float | None, untreated: float | None
 ) -> bytes:
-    """PNG of three panels: faint dots are single decisions, the line is the mean of an episode.
+    """PNG of three panels: faint dots are single decisions, the line is a running mean.
 
     Args:
         metrics: lines of metrics.jsonl.
@@ -36,13 +36,15 @@ def draw(
     figure, axes = style.subplots(9.0, 5.4, 3, 1, sharex=True, height_ratios=(1.6, 1.0, 1.0))
     steps = np.array([line["step"] for line in metrics])
     n_envs = 1 + max(line["env"] for line in metrics)
-    rounds = np.array([line["episode"] for line in metrics]) // n_envs
-    name = "mean of an episode" if n_envs == 1 else f"mean of {n_envs} parallel episodes"
+    window = max(4, n_envs, len(steps) // 25)
     thin = max(1, len(steps) // MOST_DOTS)
+    size, alpha = (4.5, 0.4) if len(steps) < 1000 else (2.5, 0.22)
     for axis, (key, factor, label, colour) in zip(axes, KEYS, strict=True):
         values = factor * np.array([line[key] for line in metrics], np.float64)
-        axis.plot(steps[::thin], values[::thin], ".", ms=2.5, alpha=0.22, color=colour, mec="none")
-        axis.plot(*_round_means(steps, rounds, values), color=colour, lw=1.8, label=name)
+        axis.plot(steps[::thin], values[::thin], ".", ms=size, alpha=alpha, color=colour, mec="none")
+        axis.plot(
+            steps, _running_mean(values, window), color=colour, lw=1.8, label=f"running mean of {window} decisions"
+        )
         axis.set_ylabel(label)
         if warmup_steps > 0:
             axis.axvspan(0, min(warmup_steps, int(steps[-1])), color=style.GRID, alpha=0.6, lw=0)
@@ -67,10 +69,10 @@ def _levels(axis: Axes, threshold: float | None, untreated: float | None) -> Non
         axis.axhline(threshold, color=style.NEUTRAL, lw=1.0, ls=":", label=f"reward's threshold: {threshold:.0f}")
 
 
-def _round_means(
-    steps: NDArray[np.int64], rounds: NDArray[np.int64], values: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean step and mean value of each round: the episodes that environments in lockstep live through side by side."""
-    count = np.bincount(rounds)
-    used = count > 0
-    return np.bincount(rounds, steps)[used] / count[used], np.bincount(rounds, values)[used] / count[used]
+def _running_mean(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
+    """Mean of each value's neighbourhood of ``window`` decisions, shorter at both ends."""
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    index = np.arange(len(values))
+    low, high = np.maximum(index - window // 2, 0), np.minimum(index + window // 2 + 1, len(values))
+    mean: NDArray[np.float64] = (total[high] - total[low]) / (high - low)
+    return mean

@@ -89,9 +89,9 @@ def _traces(axis: Axes, simulations: Sequence[Simulation]) -> None:
         axis.plot(simulation.beta_trace_ms / 1000.0, simulation.beta_trace, color=colour(simulation), lw=1.4)
         if len(simulation.beta_trace) == 1:
             axis.plot(simulation.beta_trace_ms / 1000.0, simulation.beta_trace, "o", color=colour(simulation))
-    axis.axhline(350.0, color=NEUTRAL, lw=1.0, ls=":")
-    axis.text(0.99, 350.0, "threshold of Eq. 7", transform=axis.get_yaxis_transform(), ha="right", va="bottom", size=7)
-    axis.set_ylim(bottom=0.0)
+    axis.axhline(350.0, color=NEUTRAL, lw=1.0, ls=":", label="threshold of the reward (Eq. 7)")
+    axis.set_ylim(0.0, 1.2 * axis.get_ylim()[1])  # room for the legend
+    axis.legend(loc="upper right")
     axis.set_xlabel("end of the 1 s window (s)")
-    axis.set_ylabel("P_beta")
+    axis.set_ylabel("P_beta (spikes²/s²)")
     axis.set_title("Beta power over the run")

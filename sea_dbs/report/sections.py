@@ -231,7 +231,7 @@ def learning_section(found: Found) -> Section:
             )
         )
         if not part.facts.get("finished"):
-            told = f"{part.facts['env_steps']:,} of {part.facts['total_steps']:,}"
+            told = f"{metrics[-1]['step']:,} of {part.facts['total_steps']:,}"
             blocks.append(Text(f"The training of {part.name} was not finished: {told} environment steps.", "warn"))
     if not found.runs:
         blocks.append(Missing("No training run was found.", "sea-dbs train --config paper --out RUN_DIR"))
