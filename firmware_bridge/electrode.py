@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,50 +16,18 @@ from firmware_bridge.client import NO_MODEL, BoardClient
 from firmware_bridge.codes import Cause, Clamp, Fault, NackCode, State
 from firmware_bridge.limits import LIMITS
 from firmware_bridge.messages import Ack, HelloAck, Nack
+from firmware_bridge.order import Order
 from firmware_bridge.reasons import nack_text
 from firmware_bridge.recorder import PulseRow, Recorder
 
 BENCH_MODE = "bench mode: simulated electrode only; research use only"
 LEASE_MS = LIMITS["LEASE_DEFAULT_MS"].value
+SLOT_US = 20_000  # µs, slot period of the presets paper and realtime
 RENEW_US = 100_000  # µs of device time from an order or renewal to the next renewal: a third of the default lease
 SYNCS = 8  # exchanges of times at the start; the quickest one counts
 MAX_LAG_US = 5_000_000  # µs behind real time at which a session gives up: seventeen leases
 SLOT_SLACK_US = 100  # µs by which the plant's slots (whole samples) may differ from the board's (whole µs)
 SETTLE_US = 100_000  # µs of device time watched after STOP
-
-
-class Order(NamedTuple):
-    """One decision: what was ordered, and what the board made of it."""
-
-    decision_id: int
-    plant_us: int  # plant time of the newest sample
-    sample_us: int  # the same in device time
-    start_us: int  # device time of slot 0
-    slot_period_us: int
-    mask: tuple[int, ...]
-    applied_mask: tuple[int, ...]  # all zero where the order was refused
-    amplitude_uA: int  # applied
-    width_us: int  # applied
-    clamp: Clamp
-    nack: Nack | None
-    sent_us: int  # device time
-    ack_us: int  # device time
-    host_sent: float  # s since 1970
-    host_ack: float  # s since 1970
-
-    @property
-    def end_us(self) -> int:
-        """Device time at which the last slot ends."""
-        return self.start_us + self.slot_period_us * len(self.mask)
-
-    @property
-    def reason(self) -> str:
-        """Why the applied values are what they are, for people."""
-        if self.nack is not None:
-            return f"refused: {nack_text(self.nack)}"
-        if self.clamp:
-            return "clamped: " + " and ".join(bit.doc for bit in Clamp if bit & self.clamp)
-        return "as decided"
 
 
 def shake_hands(client: BoardClient, bench: Bench, model_hash: bytes = NO_MODEL) -> HelloAck:
@@ -87,6 +54,7 @@ class Electrode:
         client: the link, after `shake_hands`.
         bench: the electrode channel.
         recorder: every pulse and event is written to it.
+        slot_us: slot period.
         amplitude_uA: ordered amplitude of each phase.
         width_us: ordered width of each phase.
         lease_ms: lease of each decision.
@@ -100,6 +68,7 @@ class Electrode:
         bench: Bench,
         recorder: Recorder,
         *,
+        slot_us: int = SLOT_US,
         amplitude_uA: int = round(DEVICE_AMPLITUDE_UA),
         width_us: int = round(DEVICE_WIDTH_US),
         lease_ms: int = LEASE_MS,
@@ -107,6 +76,7 @@ class Electrode:
         model_hash: bytes = NO_MODEL,
     ) -> None:
         self.client, self.bench, self.recorder = client, bench, recorder
+        self.slot_us = slot_us
         self.amplitude_uA, self.width_us, self.lease_ms = amplitude_uA, width_us, lease_ms
         self.latency_us = latency_us
         self.offset_us = 0
@@ -182,21 +152,21 @@ class Electrode:
 
     # -- decisions ---------------------------------------------------------------------------------------------------
 
-    def order(self, mask: Sequence[int], slot_period_us: int) -> Order:
+    def order(self, mask: Sequence[int]) -> Order:
         """Send one decision, whose newest sample is the plant's present one. A board in FALLBACK is armed afresh once.
 
         Raises:
             UserError: a value out of range, the board does not answer, it is in SAFE_OFF or was stopped, or the plant
                 is hopelessly behind real time.
         """
-        order = self._send(mask, slot_period_us)
-        if self._refused_by(order, State.FALLBACK):
+        order = self._send(mask)
+        if order.refused_in(State.FALLBACK):
             self.resumptions += 1
             self.recorder.event(order.ack_us, "nack", f"{order.reason}: shaking hands afresh", code=NackCode.STATE)
             self._state = State(shake_hands(self.client, self.bench, self._model_hash).state)
             self.recorder.event(self._seen_us(), "handshake", "afresh, after FALLBACK")
             self.arm()
-            order = self._send(mask, slot_period_us)
+            order = self._send(mask)
         late_us = order.ack_us - order.start_us
         if order.nack is not None:
             code = order.nack.code
@@ -216,7 +186,7 @@ class Electrode:
         self._waiting = order
         return order
 
-    def _send(self, mask: Sequence[int], slot_period_us: int) -> Order:
+    def _send(self, mask: Sequence[int]) -> Order:
         sample_us = self.plant_us + self.offset_us
         start_us = sample_us + self.latency_us
         bits = tuple(int(bit) for bit in mask)
@@ -229,7 +199,7 @@ class Electrode:
                 f"{self._decision_id - 1} decisions; run the session without --realtime, or on a faster machine"
             )
         reply = self.client.set_stim(
-            self._decision_id, start_us, slot_period_us, bits, self.amplitude_uA, self.width_us, self.lease_ms
+            self._decision_id, start_us, self.slot_us, bits, self.amplitude_uA, self.width_us, self.lease_ms
         )
         ack_us = self._seen_us()
         accepted = isinstance(reply, Ack)
@@ -240,7 +210,7 @@ class Electrode:
             self.plant_us,
             sample_us,
             start_us,
-            slot_period_us,
+            self.slot_us,
             bits,
             bits if accepted else (0,) * len(bits),
             reply.amplitude_uA if isinstance(reply, Ack) else 0,
@@ -253,10 +223,6 @@ class Electrode:
             time.time(),
         )
 
-    @staticmethod
-    def _refused_by(order: Order, state: State) -> bool:
-        return order.nack is not None and order.nack.code == NackCode.STATE and order.nack.value == state
-
     # -- PulseSource -------------------------------------------------------------------------------------------------
 
     def begin(self, action: NDArray[np.int8], start_us: int, slot_us: tuple[int, ...]) -> None:
@@ -267,17 +233,13 @@ class Electrode:
         """
         waiting, self._waiting = self._waiting, None
         bits = tuple(int(bit) for bit in action)
-        if waiting is not None:
-            period_us = waiting.slot_period_us
-            if waiting.plant_us != start_us or waiting.applied_mask != bits:
-                raise UserError("the environment began another decision than the board was given")
-        else:
-            period_us = slot_us[1] - slot_us[0] if len(slot_us) > 1 else round(1e6 / 50)
-        if any(abs(t - start_us - i * period_us) > SLOT_SLACK_US for i, t in enumerate(slot_us)):
-            raise UserError(f"the slots of this decision are not {period_us} µs apart, as the board would give them")
+        if waiting is not None and (waiting.plant_us != start_us or waiting.applied_mask != bits):
+            raise UserError("the environment began another decision than the board was given")
+        if any(abs(t - start_us - i * self.slot_us) > SLOT_SLACK_US for i, t in enumerate(slot_us)):
+            raise UserError(f"the slots of this decision are not {self.slot_us} µs apart, as the board would give them")
         if waiting is None:
             self.plant_us = start_us
-            self.order(bits, period_us)
+            self.order(bits)
             self._waiting = None
 
     def until(self, t_us: int) -> list[Pulse]:

@@ -66,8 +66,10 @@ def prepare(plan: SessionPlan) -> Parts:
         raise UserError(f"--steps is {plan.steps}: at least 1 decision is needed")
     policy = None if plan.policy is None else OnnxPolicy(plan.policy, plan.precision)
     preset = plan.preset or (policy.manifest.preset if policy else "paper")
-    episode = env_config(preset).episode_steps
-    env = make_env(preset, episode_steps=-(-plan.steps // episode) * episode)  # whole episodes: dt divides them
+    overrides = dict(policy.manifest.environment) if policy and preset == policy.manifest.preset else {}
+    episode = env_config(preset, **overrides).episode_steps
+    overrides["episode_steps"] = -(-plan.steps // episode) * episode  # whole episodes: dt divides them
+    env = make_env(preset, **overrides)
     config = base_env(env).config
     slot_us = round(config.slot_ms * 1000)
     hashes = {"env": sha256_json(config.model_dump(mode="json"))}

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.errors import UserError
-from firmware_bridge.electrode import Electrode, Order
+from firmware_bridge.electrode import Electrode
+from firmware_bridge.order import Order
 from firmware_bridge.recorder import DecisionRow, Recorder, blob, digest
 from sea_dbs.controllers import Action, Controller, Observation, Policy, check_observation, decide
 
@@ -24,16 +25,13 @@ class BoardPolicy:
         electrode: where the orders go.
         recorder: where the decisions are written.
         slots: slots of a decision.
-        slot_us: slot period (µs).
         n_obs: values of an observation.
     """
 
-    def __init__(
-        self, inner: Controller, electrode: Electrode, recorder: Recorder, *, slots: int, slot_us: int, n_obs: int
-    ) -> None:
+    def __init__(self, inner: Controller, electrode: Electrode, recorder: Recorder, *, slots: int, n_obs: int) -> None:
         self.name = f"{inner.name} on a board"
         self.inner, self.electrode, self.recorder = inner, electrode, recorder
-        self.slots, self.slot_us, self.n_obs = slots, slot_us, n_obs
+        self.slots, self.n_obs = slots, n_obs
         self.decisions = 0
         self.last: Order | None = None
 
@@ -65,7 +63,7 @@ class BoardPolicy:
             raise UserError(
                 f"the controller '{self.inner.name}' answered with {found} where int8 {(1, self.slots)} is expected"
             )
-        order = self.electrode.order([int(bit) for bit in mask[0]], self.slot_us)
+        order = self.electrode.order([int(bit) for bit in mask[0]])
         self._record(order, checked[0], None if logits is None else logits[0], decide_us)
         self.last = order
         return np.array([order.applied_mask], np.int8)

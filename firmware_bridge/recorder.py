@@ -288,9 +288,9 @@ class Recorder:
     def _writing(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.OperationalError as error:
-            full = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
-            why = "no space left on its disk, or the disk failed" if full else str(error)
+        except sqlite3.Error as error:
+            full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+            why = "no space left on its disk" if full else str(error)
             raise UserError(
                 f"the recording {self.path} cannot be written ({why}): what it holds stays readable"
             ) from error

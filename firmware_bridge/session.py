@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+
 from envs.errors import UserError
 from envs.registration import base_env
 from firmware_bridge.bench import Bench
@@ -44,7 +46,15 @@ def run_session(plan: SessionPlan) -> dict[str, Any]:
     Raises:
         UserError: bad input, or what ended the session; STOP was sent, and what was recorded stays readable.
     """
-    parts = prepare(plan)
+    return run_parts(plan, prepare(plan))
+
+
+def run_parts(plan: SessionPlan, parts: Parts) -> dict[str, Any]:
+    """`run_session` with parts that the caller has prepared: another environment or controller.
+
+    Raises:
+        UserError: as `run_session`.
+    """
     with ExitStack() as stack:
         port, electrode_path, kind = _board(plan, parts, stack)
         bench = stack.enter_context(Bench(electrode_path, stepped=not plan.realtime))
@@ -59,6 +69,7 @@ def run_session(plan: SessionPlan) -> dict[str, Any]:
             client,
             bench,
             recorder,
+            slot_us=parts.slot_us,
             amplitude_uA=parts.amplitude_uA,
             width_us=parts.width_us,
             latency_us=parts.latency_us,
@@ -66,7 +77,7 @@ def run_session(plan: SessionPlan) -> dict[str, Any]:
         )
         recorder.event(bench.now_us, "handshake", f"firmware {ack.firmware_build.hex()[:12]}")
         try:
-            with StopAtEnd(electrode, recorder):
+            with interruptible(), StopAtEnd(electrode, recorder):
                 closed_loop(parts, electrode, recorder, plan)
         except (UserError, KeyboardInterrupt):
             with suppress(UserError):  # what ended the session is the sentence that counts
@@ -88,16 +99,18 @@ def closed_loop(parts: Parts, electrode: Electrode, recorder: Recorder, plan: Se
         electrode,
         recorder,
         slots=base.config.slots,
-        slot_us=parts.slot_us,
         n_obs=base.config.n_obs,
     )
+    if plan.realtime:  # compile and load what a step needs, before a clock runs
+        parts.env.reset(seed=plan.seed)
+        parts.env.step(np.zeros(base.config.slots, np.int8))
     start = begin([parts.env], [plan.seed])
     board.init_state(1)
     base.pulse_source = electrode
     electrode.arm()
     offset_us = electrode.synchronise()
     recorder.set_session(offset_us=offset_us, P_beta_first=start.infos[0]["P_beta"])
-    with interruptible(), SessionProgress(plan.steps, quiet=plan.quiet) as progress:
+    with SessionProgress(plan.steps, quiet=plan.quiet) as progress:
         for step in rollout([parts.env], board, plan.steps, start=start):
             info = step.infos[0]
             outcome = Outcome(

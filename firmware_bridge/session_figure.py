@@ -47,7 +47,7 @@ def _beta(axis: Axes, path: Path, session: dict[str, Any]) -> float:
         level = session["P_beta_first"]
         axis.axhline(level, color=style.UNTREATED, linewidth=1.0, linestyle="--", label="at the start")
     axis.axvline(0.0, color=style.NEUTRAL, linewidth=0.8)
-    axis.set_ylim(bottom=0.0)
+    axis.set_ylim(0.0, 1.25 * max([1.0, *beta]))  # room for the legend
     axis.set_ylabel("GPi beta power P_beta")
     what = (session["controller"], session["board"], session["clock"], f"seed {session['seed']}")
     axis.set_title("Closed loop: " + ", ".join(what))
@@ -59,7 +59,7 @@ def _pulses(axis: Axes, pulse_s: np.ndarray[Any, np.dtype[np.float64]], seconds:
     edges = np.arange(0.0, max(seconds, RATE_WINDOW_S) + RATE_WINDOW_S / 2, RATE_WINDOW_S)
     rate = np.histogram(pulse_s, edges)[0] / RATE_WINDOW_S
     axis.stairs(rate, edges, fill=True, color=style.PULSES, alpha=0.35, label=f"rate in {RATE_WINDOW_S:g} s")
-    top = max(float(rate.max()) * 1.25, 10.0)
+    top = max(float(rate.max()) * 1.4, 10.0)
     axis.vlines(pulse_s, 0.0, top * 0.12, color=style.PULSES, linewidth=0.6, label="pulse on the electrode")
     axis.set_ylim(0.0, top)
     axis.set_ylabel("pulses (1/s)")

@@ -81,8 +81,8 @@ def session(
     )
     if realtime:
         late = summary["deadline_misses"]
-        kept = "kept up with real time" if not late else f"was late for {late} of {summary['decisions']} decisions"
-        typer.echo(f"host and plant {kept}")
+        kept = f"came too late for {late} of {summary['decisions']} decisions" if late else "kept up with real time"
+        typer.echo(f"the plant and the host {kept}")
     typer.echo(f"{summary['mode']}; envelope violations: {safety['violations']}")
     typer.echo(f"written to {out}")
     if safety["violations"]:
