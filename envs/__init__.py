@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 
 if TYPE_CHECKING:
+    from envs.patients import Patient
     from envs.wrappers import Env
 
 ENV_ID = "sea_dbs/BasalGanglia-v0"
@@ -18,8 +19,8 @@ if ENV_ID not in gymnasium.registry:
     gymnasium.register(id=ENV_ID, entry_point="envs.registration:make_env")
 
 
-def make_env(preset: str = "paper", **overrides: Any) -> Env:
+def make_env(preset: str = "paper", *, patient: Patient | None = None, **overrides: Any) -> Env:
     """See `envs.registration.make_env`."""
     from envs.registration import make_env as make
 
-    return make(preset, **overrides)
+    return make(preset, patient=patient, **overrides)

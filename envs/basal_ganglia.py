@@ -68,6 +68,9 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         """
         super().reset(seed=seed)
         options = options or {}
+        unknown = sorted(set(options) - {"network", "smc_rng"})
+        if unknown:
+            raise UserError(f"reset does not know the option '{unknown[0]}': allowed are network and smc_rng")
         c, rng = self.config, options.get("smc_rng", self.np_random)
         network = options.get("network")
         if network is not None and not isinstance(network, Network):
@@ -125,6 +128,15 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         truncated = self._step_count >= self.config.episode_steps
         return observation, -float(np.mean(observation)), False, truncated, self._info(pulses, charge, duty)
 
+    @property
+    def time_ms(self) -> float:
+        """Time since the end of the reset (ms).
+
+        Raises:
+            UserError: reset was never called.
+        """
+        return (self.ready().sample - self._origin) * self.config.dt_ms
+
     # -- time and slots ----------------------------------------------------------------------------------------------
 
     def _us(self, sample: int) -> int:
@@ -176,7 +188,6 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         return (self.trace / OBSERVATION_SCALE).astype(np.float32)
 
     def _info(self, pulses: int, charge: float, duty: float) -> dict[str, Any]:
-        assert self.plant is not None
         return {
             "P_beta": float(np.mean(self.trace)),
             "P_beta_last": float(self.trace[-1]),
@@ -187,7 +198,7 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
             "episode_charge_nC_cm2": self._charge,
             "episode_duty": self._duty,
             "step": self._step_count,
-            "time_ms": (self.plant.sample - self._origin) * self.config.dt_ms,
+            "time_ms": self.time_ms,
         }
 
     # -- input -------------------------------------------------------------------------------------------------------

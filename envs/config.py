@@ -37,6 +37,12 @@ class EnvConfig(BaseModel):
     reward_signal: Literal["mean", "newest"] = "mean"  # Eq. 7 on the mean of the observation, or on its newest value
     delay_steps: int = Field(0, ge=0, le=1000)  # decisions by which the observation comes late
     noise_sd: float = Field(0.0, ge=0.0, le=10.0)  # sd of sensing noise, in units of the observation (P_beta/1000)
+    artefact: Literal["none", "raw", "blanked"] = "none"  # of a pulse in the recorded spikes, see SpikeArtefact
+    artefact_ms: float = Field(2.0, gt=0.0, le=20.0)  # ms for which a pulse hides the spikes, ours
+    missing_share: float = Field(0.0, ge=0.0, le=0.95)  # share of observed values that never arrive
+    missing_run: float | None = Field(None, ge=1.0, le=10_000.0)  # mean values a run of losses; None: independent
+    missing_fill: Literal["hold", "interpolate"] = "hold"  # what stands in for a lost value
+    drift: Literal["none", "impedance", "disease", "circadian"] = "none"  # of the patient, see envs.patients.DRIFTS
 
     @property
     def decision_ms(self) -> float:

@@ -10,25 +10,33 @@ from envs import ENV_ID
 from envs.basal_ganglia import BasalGangliaEnv
 from envs.config import env_config
 from envs.errors import UserError
-from envs.wrappers import BetaThresholdReward, Env, ObservationDelay, SensingNoise
+from envs.patients import DRIFTS, Patient, PatientWrapper
+from envs.wrappers import BetaThresholdReward, Env, MissingSamples, ObservationDelay, SensingNoise, SpikeArtefact
 
 
-def make_env(preset: str = "paper", **overrides: Any) -> Env:
-    """The environment of a preset with reward, delay and noise as configured.
+def make_env(preset: str = "paper", *, patient: Patient | None = None, **overrides: Any) -> Env:
+    """The environment of a preset, with reward, patient and sensing as configured.
 
     Args:
         preset: paper, paper-released or realtime.
+        patient: who is treated in every episode; None draws a network at each reset.
         overrides: values of `envs.config.EnvConfig`.
 
     Raises:
         UserError: unknown preset or key, or a value out of range.
     """
-    config = env_config(preset, **overrides)
-    env: Env = BetaThresholdReward(BasalGangliaEnv(config), config.beta_threshold, config.reward_signal)
-    if config.noise_sd > 0.0:
-        env = SensingNoise(env, config.noise_sd)
-    if config.delay_steps > 0:
-        env = ObservationDelay(env, config.delay_steps)
+    c = env_config(preset, **overrides)
+    env: Env = BetaThresholdReward(BasalGangliaEnv(c), c.beta_threshold, c.reward_signal)
+    if c.artefact != "none":
+        env = SpikeArtefact(env, c.artefact, c.artefact_ms)
+    env = PatientWrapper(env, patient, DRIFTS[c.drift])
+    if c.noise_sd > 0.0:
+        env = SensingNoise(env, c.noise_sd)
+    if c.missing_share > 0.0:
+        new_values = min(round(c.decision_ms / c.stride_ms), c.n_obs)
+        env = MissingSamples(env, c.missing_share, new_values, c.missing_run, c.missing_fill)
+    if c.delay_steps > 0:
+        env = ObservationDelay(env, c.delay_steps)
     return env
 
 

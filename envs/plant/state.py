@@ -171,6 +171,11 @@ def disease_parameters(pd: float) -> dict[str, float]:
     return {"g_m": 2.6 - 1.1 * pd, "g_gpe_gpe_factor": 0.25 * (3.0 * pd + 1.0)}
 
 
+def ctx_d1_base(pd: float) -> float:
+    """The part of the cortical drive of D1 (mS/cm²) that disease changes, Kumaravelu 2016."""
+    return 0.07 - 0.044 * pd
+
+
 def draw_network(rng: np.random.Generator, pd: float = 1.0) -> Network:
     """Draw a network in the order of the released code (after its SMC train): voltages, wiring, conductances.
 
@@ -181,7 +186,7 @@ def draw_network(rng: np.random.Generator, pd: float = 1.0) -> Network:
     perm = np.stack([rng.permutation(N_CELLS) for _ in range(N_PERMUTATIONS)]).astype(np.int64)
     g_ctx_stn_ampa = 0.3 * rng.random(N_CELLS)  # mS/cm², Kumaravelu 2016
     g_ctx_stn_nmda = 0.003 * rng.random(N_CELLS)  # mS/cm², Kumaravelu 2016
-    g_ctx_d1 = (0.07 - 0.044 * pd) + 0.001 * rng.random(N_CELLS)  # mS/cm², Kumaravelu 2016
+    g_ctx_d1 = ctx_d1_base(pd) + 0.001 * rng.random(N_CELLS)  # mS/cm², Kumaravelu 2016
     g_gpe_gpe = rng.random(N_CELLS)  # mS/cm², Kumaravelu 2016
     strengths = rng.random(2)
     g_stn_gpe_nmda = np.zeros(N_CELLS)

@@ -1,0 +1,130 @@
+"""The wrapper that puts a patient into an environment, and lets it drift."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from envs.basal_ganglia import BasalGangliaEnv
+from envs.errors import UserError
+from envs.patients.drift import Drift
+from envs.patients.patient import Patient, severity_of, with_severity
+from envs.plant.state import Network
+from envs.wrappers.base import Action, Env, Observation, Step
+
+
+class PatientWrapper(gymnasium.Wrapper[Observation, Action, Observation, Action]):
+    """Every episode treats ``patient``: its network, its electrode, and what drifts meanwhile.
+
+    ``reset(options={"patient": other})`` treats another one from then on. Without a patient the environment draws its
+    networks itself, and drift starts from their severity. The electrode gain scales the observation alone; the
+    charge that is counted is the delivered one. Drift is applied at the start of each decision. With a patient or
+    drift info gains "severity" and "efficacy".
+
+    Raises:
+        UserError: another base environment; in reset a patient with graded recruitment, for which this plant has no
+            stimulation current a cell.
+    """
+
+    def __init__(self, env: Env, patient: Patient | None = None, drift: Drift | None = None) -> None:
+        super().__init__(env)
+        base = env.unwrapped
+        if not isinstance(base, BasalGangliaEnv):
+            raise UserError(f"a patient needs a BasalGangliaEnv, not a {type(base).__name__}")
+        self._base = base
+        self.patient = patient
+        self.drift = drift or Drift()
+        self._drifts = self.drift != Drift()
+        self._rng = np.random.default_rng(0)
+        self._phase = 0.0
+        self._network: Network | None = None  # as it was at reset
+        self._severity = base.config.pd
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """See `gymnasium.Env.reset`; the drift's phase has its own stream, derived from the seed."""
+        options = dict(options or {})
+        if "patient" in options:
+            self.patient = _checked(options.pop("patient"))
+        if seed is not None:
+            self._rng = np.random.default_rng([seed, 3])
+        self._phase = float(self._rng.random())
+        base, patient = self._base, self.patient
+        base.efficacy = 1.0
+        if patient is not None:
+            if patient.recruitment is not None:
+                raise UserError(
+                    f"patient '{patient.name}' has graded recruitment: this plant has one current for all cells"
+                )
+            if "network" in options:
+                raise UserError("reset was given a network beside a patient: a patient has its own")
+            options["network"] = patient.network()
+            base.efficacy = patient.charge_efficacy
+        observation, info = self.env.reset(seed=seed, options=options)
+        self._network = base.ready().network
+        self._severity = severity_of(self._network) if patient is None else patient.severity
+        return self._sensed(observation), self._told(info)
+
+    def step(self, action: Action) -> Step:
+        """See `gymnasium.Env.step`."""
+        if self._drifts:
+            self._apply()
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return self._sensed(observation), float(reward), terminated, truncated, self._told(info)
+
+    def _now(self) -> float:
+        """Severity at the current time."""
+        return self.drift.severity(self._severity, self._base.time_ms / 1000.0, self._phase)
+
+    def _apply(self) -> None:
+        plant, patient = self._base.ready(), self.patient
+        if self._network is None:
+            raise UserError("the environment has no network yet: call reset() before step()")
+        scale = 1.0 if patient is None else patient.scales.ctx_d1
+        plant.network = with_severity(self._network, self._severity, self._now(), scale)
+        efficacy = 1.0 if patient is None else patient.charge_efficacy
+        self._base.efficacy = efficacy * self.drift.efficacy(self._base.time_ms / 1000.0)
+
+    def _sensed(self, observation: Observation) -> Observation:
+        if self.patient is None or self.patient.electrode_gain == 1.0:
+            return observation
+        return (observation * self.patient.electrode_gain).astype(np.float32)
+
+    def _told(self, info: dict[str, Any]) -> dict[str, Any]:
+        if self.patient is None and not self._drifts:
+            return info
+        return {**info, "severity": self._now(), "efficacy": self._base.efficacy}
+
+    def get_state(self) -> dict[str, Any]:
+        """The patient, its network at reset, and the drift's phase and generator; {} before the first reset."""
+        if self._network is None:
+            return {}
+        return {
+            "patient": None if self.patient is None else self.patient.model_dump(),
+            "network": {name: np.array(value) for name, value in self._network._asdict().items()},
+            "severity": self._severity,
+            "phase": self._phase,
+            "rng": self._rng.bit_generator.state,
+        }
+
+    def set_state(self, values: dict[str, Any]) -> None:
+        """Continue from `get_state`, with the patient that it holds."""
+        if not values:
+            self._network = None
+            return
+        self.patient = None if values["patient"] is None else Patient.model_validate(values["patient"])
+        network: dict[str, Any] = {
+            name: np.array(value) if np.ndim(value) else float(value) for name, value in values["network"].items()
+        }
+        self._network = Network(**network)
+        self._severity, self._phase = float(values["severity"]), float(values["phase"])
+        self._rng.bit_generator.state = values["rng"]
+
+
+def _checked(patient: Any) -> Patient | None:
+    if patient is not None and not isinstance(patient, Patient):
+        raise UserError(f"options['patient'] is a {type(patient).__name__}: expected envs.patients.Patient")
+    return patient
