@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -186,6 +186,16 @@ def _run_plan(bench: Bench, plan: Plan, policy: TorchPolicy) -> tuple[list[dict[
             rows += [table_row("policy, silenced", one, untreated, config) for one in blind]
             episodes += [episode for one in blind for episode in one]
     return rows, episodes
+
+
+def _silenced(bench: Bench, policy: TorchPolicy, value: float, label: str, seeing: list[Episode]) -> list[Episode]:
+    """The policy shown ``value`` alone. Where it decided just so all the time, the episodes are known to be the same."""
+    silenced = Silenced(policy, value, label)
+    silenced.init_state(1)
+    decision = "".join(map(str, silenced.act(np.zeros((1, policy.n_obs), np.float32))[0]))
+    if all(one == decision for episode in seeing for one in episode.decisions):
+        return [replace(episode, controller=silenced.name) for episode in seeing]
+    return bench.run(silenced, [episode.seed for episode in seeing])
 
 
 def best_periodic(bench: Bench, plan: Plan, duty: float) -> Controller:

@@ -33,6 +33,7 @@ class Episode:
     pulses: list[int] = field(default_factory=list)
     charge_nC_cm2: list[float] = field(default_factory=list)
     observed: list[float] = field(default_factory=list)  # mean of the observation decided on, P_beta/1000
+    decisions: list[str] = field(default_factory=list)  # the slots as "0110..."
 
     def add(self, transition: Transition, k: int) -> None:
         """Append environment ``k`` of a transition."""
@@ -43,6 +44,7 @@ class Episode:
         self.pulses.append(int(info["pulses"]))
         self.charge_nC_cm2.append(float(info["charge_nC_cm2"]))
         self.observed.append(float(transition.observation[k].mean()))
+        self.decisions.append("".join(map(str, transition.action[k])))
 
     def mean_duty(self) -> float:
         """Share of slots stimulated over the episode."""

@@ -1,8 +1,8 @@
 """A small environment with the real one's spaces, info and state, for tests of the algorithm alone.
 
-Its beta has the settled levels that the real network shows by duty (0.436 untreated, 0.433 at half, 0.293 at every slot)
-and rises for alternating slots (0.557 for every other); a decision blends the last two. As a program it trains into a
-folder, so that a test can kill it: ``python tests/learn_toy.py RUN SLEEP_MS KEY=VALUE...``.
+Its beta has the settled levels that the real network shows by duty (0.436 untreated, 0.433 at half, 0.293 at every
+slot) and rises for alternating slots (0.557 for every other); a decision blends the last two. As a program it trains
+into a folder, so that a test can kill it: ``python tests/learn_toy.py RUN SLEEP_MS KEY=VALUE...``.
 """
 
 from __future__ import annotations

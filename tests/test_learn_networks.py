@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -36,7 +38,7 @@ def _cost(actor: nn.Module, n_obs: int) -> tuple[int, int]:
     actor(torch.rand(1, n_obs))
     for hook in hooks:
         hook.remove()
-    return macs, max(a + b for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+    return macs, max(a + b for a, b in pairwise(sizes))
 
 
 def test_the_paper_actor_has_the_papers_size() -> None:
