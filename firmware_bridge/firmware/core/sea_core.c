@@ -9,7 +9,7 @@ static void count(uint32_t *counter)
 
 static bool slot_is_set(const sea_decision_t *decision, uint16_t slot)
 {
-    return ((decision->mask[slot / 8u] >> (slot % 8u)) & 1u) != 0;
+    return (((unsigned)decision->mask[slot / 8u] >> (slot % 8u)) & 1u) != 0;
 }
 
 /* First slot with a pulse that has not been dealt with; `slots` when there is none. */

@@ -95,12 +95,13 @@ static void tick(board_t *board, uint64_t now_us)
     trace(board);
 }
 
-/* Through everything due before a time, each thing at its own time. */
+/* Through everything due before a time, each thing at its own time: in real time, too, the virtual board itself is never
+ * late; only this process can wake late, and a machine that stutters must not look like a stimulator that does. */
 static void run_before(board_t *board, uint64_t to_us)
 {
     uint64_t due;
     while ((due = sea_core_next_us(&board->core)) < to_us) {
-        tick(board, due > board->base_device_us ? due : board->base_device_us);
+        tick(board, due > board->core.now_us ? due : board->core.now_us);
     }
 }
 
@@ -168,7 +169,9 @@ static void read_link(board_t *board)
         if (!board->running) {
             set_clock(board, 0, false);
         }
-        (void)sea_core_feed(&board->core, bytes, size, device_us(board));
+        const uint64_t now_us = device_us(board);
+        run_before(board, now_us);
+        (void)sea_core_feed(&board->core, bytes, size, now_us);
         trace(board);
     }
 }
@@ -263,12 +266,12 @@ static void run(board_t *board, int parent_fd, const sigset_t *while_asleep)
             orphan_since_us = host_us();
         }
         if (!board->stepped && board->running) {
-            tick(board, device_us(board));
+            run_before(board, device_us(board) + 1);
         }
         read_link(board);
         read_bench(board);
         if (board->waiting && device_us(board) >= board->waiting_us) {
-            tick(board, device_us(board));
+            run_before(board, board->waiting_us);
             board->waiting = false;
             send_at(board, board->waiting_token);
         }
