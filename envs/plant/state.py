@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.errors import UserError
+from envs.jit import kernel
 from envs.plant import cortex, pallidum, stn, striatum, thalamus
 from envs.plant.common import CE, CI, D1, D2, GPE, GPI, N_CELLS, N_POPULATIONS, STN, TH
 
@@ -125,39 +126,38 @@ def initial_state(network: Network) -> State:
     state.V[: len(network.v0)] = network.v0
     state.V[CE] = state.V[CI] = cortex.V_START
     state.u[:] = cortex.U_START
-    for k in range(N_CELLS):
-        V = state.V[:, k]
-        state.th[:, k] = thalamus.h_inf(V[TH]), thalamus.r_inf(V[TH])
-        state.stn[:, k] = [gate(V[STN]) for gate in _STN_STEADY]
-        for gates, row in ((state.gpe, GPE), (state.gpi, GPI)):
-            gates[:, k] = pallidum.n_inf(V[row]), pallidum.h_inf(V[row]), pallidum.r_inf(V[row])
-        for gates, row in ((state.d2, D2), (state.d1, D1)):
-            gates[:, k] = [alpha(V[row]) / (alpha(V[row]) + beta(V[row])) for alpha, beta in _STRIATAL_RATES]
-        state.gpi_h_inf[k] = pallidum.h_inf(V[GPI])
+    _steady_gates(state.V, state.th, state.stn, state.gpe, state.gpi, state.d2, state.d1)
+    state.gpi_h_inf[:] = state.gpi[pallidum.H]
     state.stn_ca[:] = stn.CA_START
     state.gpe_ca[:] = state.gpi_ca[:] = pallidum.CA_START
     return state
 
 
-_STN_STEADY = (
-    stn.n_inf,
-    stn.m_inf,
-    stn.h_inf,
-    stn.a_inf,
-    stn.b_inf,
-    stn.c_inf,
-    stn.d1_inf,
-    stn.d2_inf,
-    stn.p_inf,
-    stn.q_inf,
-    stn.r_inf,
-)
-_STRIATAL_RATES = (
-    (striatum.alpha_m, striatum.beta_m),
-    (striatum.alpha_h, striatum.beta_h),
-    (striatum.alpha_n, striatum.beta_n),
-    (striatum.alpha_p, striatum.beta_p),
-)
+@kernel
+def _steady_gates(V: Array, th: Array, s: Array, gpe: Array, gpi: Array, d2: Array, d1: Array) -> None:
+    """Every gate at its steady state; one kernel, so that a process starts from the cache."""
+    for k in range(N_CELLS):
+        th[0, k], th[1, k] = thalamus.h_inf(V[TH, k]), thalamus.r_inf(V[TH, k])
+        v = V[STN, k]
+        s[stn.N, k], s[stn.M, k], s[stn.H, k], s[stn.A, k] = stn.n_inf(v), stn.m_inf(v), stn.h_inf(v), stn.a_inf(v)
+        s[stn.B, k], s[stn.C, k], s[stn.DD1, k], s[stn.DD2, k] = (
+            stn.b_inf(v),
+            stn.c_inf(v),
+            stn.d1_inf(v),
+            stn.d2_inf(v),
+        )
+        s[stn.P, k], s[stn.Q, k], s[stn.R, k] = stn.p_inf(v), stn.q_inf(v), stn.r_inf(v)
+        for gates, row in ((gpe, GPE), (gpi, GPI)):
+            v = V[row, k]
+            gates[pallidum.N, k] = pallidum.n_inf(v)
+            gates[pallidum.H, k] = pallidum.h_inf(v)
+            gates[pallidum.R, k] = pallidum.r_inf(v)
+        for gates, row in ((d2, D2), (d1, D1)):
+            v = V[row, k]
+            gates[striatum.M, k] = striatum.alpha_m(v) / (striatum.alpha_m(v) + striatum.beta_m(v))
+            gates[striatum.H, k] = striatum.alpha_h(v) / (striatum.alpha_h(v) + striatum.beta_h(v))
+            gates[striatum.N, k] = striatum.alpha_n(v) / (striatum.alpha_n(v) + striatum.beta_n(v))
+            gates[striatum.P, k] = striatum.alpha_p(v) / (striatum.alpha_p(v) + striatum.beta_p(v))
 
 
 def disease_parameters(pd: float) -> dict[str, float]:
