@@ -1,4 +1,4 @@
-"""Plants on the batch kernel: `BatchPlant` advances many networks, `FastPlant` one, as `envs.plant.network.Plant` does."""
+"""Plants on the batch kernel: `BatchPlant` advances many networks, `FastPlant` one (a drop-in for `Plant`)."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Failure(NamedTuple):
         )
 
 
-class PlantFailure(UserError):
+class NonFiniteError(UserError):
     """Some networks of a batch failed; the others were advanced to the end.
 
     ``failures`` names them by network, ``records`` holds what happened in every network.
@@ -93,8 +93,8 @@ def _kernel(lanes: int, size: int, width: int) -> Callable[..., int]:
 class BatchPlant:
     """B independent cortex-basal ganglia-thalamus networks (Kumaravelu et al. 2016), advanced together.
 
-    Each has its own draws, parameters and inputs, and is untouched by its neighbours: its trajectory is the same bit for bit in
-    any lane of any batch. float64 gives the spikes of the scalar reference kernel; float32 gives their statistics.
+    Each has its own draws, parameters and inputs, and is untouched by its neighbours: its trajectory is the same bit
+    for bit in any lane of any batch. float64 gives the spikes of the scalar reference kernel, float32 its statistics.
 
     Args:
         networks: what each network is.
@@ -138,7 +138,8 @@ class BatchPlant:
         self._origin = np.zeros(n, dtype=np.int64)  # a network's sample minus its block's
         self._current = np.zeros((n, 2))  # the applied currents as they stand: th, stn (µA/cm²)
         self._check = max(1, round(CHECK_MS / dt_ms))
-        none = Switches(*(np.zeros(0, dtype=np.int64) for _ in range(3)), np.zeros(0))
+        no_ints = np.zeros(0, dtype=np.int64)
+        none = Switches(no_ints, no_ints, no_ints, np.zeros(0))
         with _announced():
             self._advance_block(self._blocks[0], self._wirings[0], none, self._decays, 0, self._check)
 
@@ -159,7 +160,7 @@ class BatchPlant:
         state: LaneState | State | None = None,
         gain: NDArray[np.float64] | None = None,
     ) -> None:
-        """Put a network in place ``i``, at its initial state or at a given one; the others go on as if nothing happened.
+        """Put a network in place ``i``, at its initial state or at a given one; the others go on undisturbed.
 
         The state of the scalar kernel is accepted too: it continues spike for spike.
         """
@@ -219,7 +220,7 @@ class BatchPlant:
         """Advance every network by n updates.
 
         Args:
-            smc: input into all thalamic cells at each new sample (µA/cm²), shape (B, n), or (n,) for all networks alike.
+            smc: input into all thalamic cells at each new sample (µA/cm²), shape (B, n), or (n,) for all alike.
             dbs: stimulation into the STN cells at each new sample (µA/cm²), the same shapes.
 
         Returns:
@@ -227,7 +228,7 @@ class BatchPlant:
 
         Raises:
             UserError: shapes differ, an input is not finite, a cell fires faster than the plant can follow.
-            PlantFailure: voltages became non-finite; the other networks were advanced.
+            NonFiniteError: voltages became non-finite; the other networks were advanced.
         """
         B = len(self.networks)
         smc, dbs = (np.broadcast_to(x, (B, x.shape[-1])) if x.ndim == 1 else x for x in (smc, dbs))
@@ -249,15 +250,15 @@ class BatchPlant:
             done = [self._run(b, switches, n) for b, switches in jobs]
         else:
             with ThreadPoolExecutor(self.threads) as pool:
-                done = list(pool.map(lambda job: self._run(*job, n), jobs))
+                done = list(pool.map(lambda job: self._run(job[0], job[1], n), jobs))
         records: list[Record] = []
         failures: dict[int, Failure] = {}
         for b, (raw, failed) in enumerate(done):
-            members = range(b * self._lanes, min((b + 1) * self._lanes, B))
-            records += [_record(raw, i % self._lanes, self._lanes, int(self._origin[i])) for i in members]
+            for i in range(b * self._lanes, min((b + 1) * self._lanes, B)):
+                records.append(_record(raw, i % self._lanes, self._lanes, int(self._origin[i])))
             failures.update(failed)
         if failures:
-            raise PlantFailure(failures, records)
+            raise NonFiniteError(failures, records)
         return records
 
     def _run(self, b: int, switches: Switches, n: int) -> tuple[NDArray[np.int64], dict[int, Failure]]:
@@ -277,8 +278,8 @@ class BatchPlant:
             elif status == bk.EVENTS_FULL:
                 time_ms = block.I[bk.SAMPLE] * self.dt_ms
                 raise UserError(
-                    f"a population fires faster than the plant can follow at {time_ms:.2f} ms (more than {LOG_PER_LANE} "
-                    f"events in {KERNEL_SPAN_MS:.0f} ms): check the stimulation rate (2 to 185 Hz)"
+                    f"a population fires faster than the plant can follow at {time_ms:.2f} ms (more than "
+                    f"{LOG_PER_LANE} events in {KERNEL_SPAN_MS:.0f} ms): check the stimulation rate (2 to 185 Hz)"
                 )
             elif status == bk.OK:
                 return np.concatenate(parts), failures
@@ -288,10 +289,8 @@ class BatchPlant:
     def _name_failures(self, b: int, switches: Switches) -> dict[int, Failure]:
         """Replay from the last snapshot, update by update, to find what became non-finite first; stop watching it."""
         block, wiring = self._blocks[b], self._wirings[b]
-        replay = Block(*(np.copy(field) for field in block))
-        replay = replay._replace(S=block.S_before.copy(), I=block.I_before.copy(), exponent=block.exponent)
-        replay = replay._replace(S_bits=replay.S.view(block.S_bits.dtype))
-        replay.alive[:] = False
+        replay = new_block(self._lanes, len(block.S) // lay.N_ROWS, self._dtype)
+        replay.S[:], replay.I[:], replay.log[:] = block.S_before, block.I_before, block.log
         failures: dict[int, Failure] = {}
         while replay.I[bk.SAMPLE] <= block.I[bk.SAMPLE]:
             voltages = replay.S.reshape(lay.N_ROWS, -1)[:N_POPULATIONS, : N_CELLS * self._lanes]
@@ -370,12 +369,26 @@ def _record(raw: NDArray[np.int64], lane: int, lanes: int, origin: int) -> Recor
     return Record(events, gpi[:, [0, 2]])
 
 
-class _View(NamedTuple):
-    """The rows of one network that others read or change, as writable views."""
+class _View:
+    """What others read or change of one network: writable views of its rows."""
 
-    V: NDArray[np.float64]  # (8, 10) mV
-    gpi: NDArray[np.float64]  # (3, 10) gates n, h, r
-    gpi_h_inf: NDArray[np.float64]  # (10,) h∞ at the last update's old voltage
+    def __init__(self, plant: BatchPlant) -> None:
+        self._plant = plant
+
+    @property
+    def V(self) -> NDArray[np.float64]:
+        """Voltages (mV), shape (8, 10)."""
+        return self._plant.rows(0, "V0", N_POPULATIONS)
+
+    @property
+    def gpi(self) -> NDArray[np.float64]:
+        """Gates n, h, r of the GPi, shape (3, 10)."""
+        return self._plant.rows(0, "gpi0", pallidum.N_GATES)
+
+    @property
+    def gpi_h_inf(self) -> NDArray[np.float64]:
+        """h∞ at the last update's old voltage, shape (10,); a copy."""
+        return self._plant.gpi_h_inf(0)
 
 
 class FastPlant(BatchPlant):
@@ -413,7 +426,7 @@ class FastPlant(BatchPlant):
     @property
     def state(self) -> _View:
         """Voltages and GPi gates, as they stand; assigning into them changes the network."""
-        return _View(self.rows(0, "V0", N_POPULATIONS), self.rows(0, "gpi0", pallidum.N_GATES), self.gpi_h_inf(0))
+        return _View(self)
 
     def advance(self, smc: NDArray[np.float64], dbs: NDArray[np.float64]) -> Record:  # type: ignore[override]
         """Advance by len(smc) updates; see `envs.plant.network.Plant.advance`."""

@@ -28,12 +28,12 @@ class Block(NamedTuple):
     """State and work space of one block of networks."""
 
     S: Floats  # (rows × size,) everything that moves
-    I: Ints  # (n,) sample, event counters
+    I: Ints  # noqa: E741  # (n,) sample, event counters
     log: Ints  # (7 × capacity × 2,) per source a ring of (sample, entry)
     alive: NDArray[np.bool_]  # (lanes,) whose voltages are watched
     record: Ints  # [0]: numbers used; then triples sample, kind, entry
     S_bits: NDArray[Any]  # S as integers
-    exponent: np.integer[Any]  # the bits that are all set in a number that is not finite
+    exponent: Any  # the bits that are all set in a number that is not finite
     S_before: Floats
     I_before: Ints
     pending: Ints
@@ -57,7 +57,7 @@ class Wiring(NamedTuple):
 
 
 class Switches(NamedTuple):
-    """Applied currents: at new sample ``sample`` the current of ``row`` in ``lane`` becomes ``value``; sorted by sample."""
+    """Applied currents: at the new ``sample`` the current of ``row`` in ``lane`` becomes ``value``; in order."""
 
     sample: Ints
     row: Ints
@@ -89,6 +89,7 @@ def row_size(lanes: int, width: int) -> int:
 def new_block(lanes: int, size: int, dtype: Any, sample: int = 0) -> Block:
     """An empty block; lanes are filled by `put_lane`."""
     S = aligned(lay.N_ROWS * size, dtype)
+    S[: N_POPULATIONS * size] = np.nan  # an empty lane never fires
     bits = np.int64 if S.itemsize == 8 else np.int32
     exponent = np.array(np.inf, dtype=dtype).view(bits)[()]
     counters = np.zeros(bk.N_INTEGERS, dtype=np.int64)
@@ -126,7 +127,7 @@ def new_wiring(dt_ms: float, size: int, dtype: Any) -> Wiring:
     classes = [c for c, _ in lay.PORTS]
     return Wiring(
         weight=np.zeros(lay.N_PORTS * size, dtype=dtype),
-        reach=np.zeros((4, 4, size), dtype=np.int64),
+        reach=np.zeros((4, 4, size), dtype=np.int64) + np.arange(size),
         age=age,
         first_age=first_age,
         first_port=np.searchsorted(classes, np.arange(lay.N_CONNECTIONS + 1)).astype(np.int64),
@@ -184,7 +185,7 @@ def _voltage_of_h_inf(h: Floats) -> Floats:
         middle = 0.5 * (low + high)
         above = np.array([pallidum.h_inf(v) for v in middle]) < h  # h∞ falls with V
         low, high = np.where(above, low, middle), np.where(above, middle, high)
-    return 0.5 * (low + high)
+    return np.asarray(0.5 * (low + high))
 
 
 def _events_of(state: State) -> Ints:
@@ -222,8 +223,6 @@ def put_lane(block: Block, wiring: Wiring, lane: int, lanes: int, state: LaneSta
     entries = np.arange(N_CELLS) * lanes + lane
     S = block.S.reshape(lay.N_ROWS, -1)
     S[:, entries] = state.rows
-    if lanes * N_CELLS < S.shape[1]:
-        S[:, lanes * N_CELLS :] = S[:, :1]  # padding follows the first cell, without its input
     block.alive[lane] = True
     now = int(block.I[bk.SAMPLE])
     shift = now - state.sample
@@ -254,7 +253,7 @@ def log_entries(block: Block, source: int, span: int | None = None) -> Ints:
     ring = block.log.reshape(N_SOURCES, capacity, 2)
     head = int(block.I[bk.HEAD + source])
     order = np.arange(max(0, head - capacity), head) % capacity
-    entries = ring[source, order]
+    entries: Ints = ring[source, order]
     if span is not None:
         entries = entries[entries[:, 0] > int(block.I[bk.SAMPLE]) - span]
     return entries
@@ -271,5 +270,3 @@ def take_lane(block: Block, lane: int, lanes: int, shift: int, dt_ms: float) -> 
         log = log[log[:, 1] % lanes == lane]
         events.append(np.stack([np.full(len(log), source), log[:, 0] + shift, log[:, 1] // lanes], axis=1))
     return LaneState(rows, np.concatenate(events).astype(np.int64), int(block.I[bk.SAMPLE]) + shift)
-
-

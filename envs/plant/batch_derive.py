@@ -1,8 +1,8 @@
 """Vector code for a nucleus, derived from its readable definition by algebra before exp.
 
-All rates of a cell depend on one voltage, so powers of one exponential serve many: with z = e^{V/120}, e^{V/40} is z³ and e^{V/5}
-is z²⁴. And a gate's (x∞ - x)/τ is brought to one fraction, so that it costs one division. These are identities, not
-approximations. `derive` does both to what `envs.plant.batch_symbols` traced, and writes Python source.
+All rates of a cell depend on one voltage, so powers of one exponential serve many: with z = e^{V/120}, e^{V/40} is z³
+and e^{V/5} is z²⁴. And a gate's (x∞ - x)/τ is brought to one fraction, so that it costs one division. These are
+identities, not approximations. `derive` does both to what `envs.plant.batch_symbols` traced, and writes Python source.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from envs.plant.batch_symbols import Node, linear
 STEEP_PER_MV = 1.0  # 1/mV; a steeper exponential is clamped where the sigmoid on it is saturated to the last bit
 STEEP_LIMIT = 40.0  # 1 + e^-40 = 1 in float64
 LINOID_SERIES = 0.02  # |x/slope| below which linoid is taken from its series: the next term is 2e-15 relative
+SAFE_MV = (-150.0, 100.0)  # mV; float32 takes rates no further out, where products of exponentials would overflow
+LN2 = math.log(2.0)
 EXP_COST, MAX_POWER = 16, 24  # multiplications that an exponential costs; power of a base (error grows with it)
 
 Atom = tuple[Any, ...]
@@ -242,7 +244,7 @@ class Writer:
         if atom[0] == "node":
             name = self.value(atom[1])
         elif atom[0] == "steep":
-            name = self._let(atom, _exp2_text(atom[1], atom[2], clamped=True))
+            name = self._let(atom, _steep_text(atom[1], atom[2]))
         else:
             name = self._let(atom, self._sum(atom))
         return " * ".join([name] * n)
@@ -277,10 +279,10 @@ class Writer:
 
     def prologue(self) -> list[str]:
         """The exponentials and their powers; valid once everything was written."""
-        lines = []
+        lines = [f"W = clamp_single(V, {SAFE_MV[0]!r}, {SAFE_MV[1]!r})"]
         for base, powers in self._powers.items():
             slope = self._sign[base] * base
-            lines.append(f"{self._power_name(base, 1)} = {_exp2_text(slope, Fraction(0))}  # e^(V*{slope})")
+            lines.append(f"{self._power_name(base, 1)} = exp2(W * {float(slope) / LN2!r})  # e^(V*{slope})")
             for n, i, j in power_chain(powers):
                 names = (self._power_name(base, m) for m in (n, i, j))
                 lines.append("{} = {} * {}".format(*names))
@@ -295,12 +297,9 @@ def _same_linoid(a: Node, b: Node) -> bool:
     return linear(a.args[0]) == linear(b.args[0]) and a.args[1] == b.args[1]
 
 
-def _exp2_text(a: Fraction, b: Fraction, *, clamped: bool = False) -> str:
-    scale = 1.0 / math.log(2.0)
-    text = f"V * {float(a) * scale!r}" + (f" + {float(b) * scale!r}" if b else "")
-    if clamped:
-        text = f"clamp({text}, {-STEEP_LIMIT * scale!r}, {STEEP_LIMIT * scale!r})"
-    return f"exp2({text})"
+def _steep_text(a: Fraction, b: Fraction) -> str:
+    limit = STEEP_LIMIT / LN2
+    return f"exp2(clamp(V * {float(a) / LN2!r} + {float(b) / LN2!r}, {-limit!r}, {limit!r}))"
 
 
 def derive(name: str, arguments: Sequence[str], results: Sequence[Node]) -> str:

@@ -1,8 +1,8 @@
 """The fast kernel: a block of networks, lane by lane in neighbouring entries, advanced update by update.
 
-Order of an update from sample s-1 to s, as in `envs.plant.reference`: arrivals of sample s-1 enter the filters; every nucleus
-advances from old state (its filters decay in the same pass); then what fired is worked off: event log, records, the increments
-of the continuous synapses. No nucleus sees another's new value.
+Order of an update from sample s-1 to s, as in `envs.plant.reference`: arrivals of sample s-1 enter the filters; every
+nucleus advances from old state (its filters decay in the same pass); then what fired is worked off: event log, records,
+the increments of the continuous synapses. No nucleus sees another's new value.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from envs.plant.common import (
 
 OK, EVENTS_FULL, RECORD_FULL, NON_FINITE = 0, 1, 2, 3
 
-# Integer state of a block: sample, next sample with an arrival, input switches done, events logged a source, events served a
-# connection.
+# Integer state of a block: sample, next sample with an arrival, input switches done, events logged (by source), events
+# served (by connection).
 SAMPLE, NEXT_DUE, SWITCH, HEAD, TAIL = 0, 1, 2, 3, 3 + 7
 N_INTEGERS = TAIL + N_CONNECTIONS
 NEVER = np.iinfo(np.int64).max
@@ -45,7 +45,9 @@ NEVER = np.iinfo(np.int64).max
 GPI_SPIKE, CE_CROSSING, CI_CROSSING, D2_OPENING, D1_OPENING = 8, 9, 10, 11, 12
 N_KINDS = 13
 
-GABA_CUT_MV = -45.0  # mV; below, a striatal GABA gate opens at less than 1e-9/ms and only decays
+GABA_CUT_MV = -55.0  # mV; below, a striatal GABA gate opens at less than 5e-12/ms and only decays
+
+TINY = 1e-30  # added where something decays, so that it never becomes denormal, which is slow on many processors
 
 _SOURCE = np.array([c.source for c in CONNECTIONS], dtype=np.int64)
 _LOG2E = 1.0 / math.log(2.0)
@@ -76,7 +78,7 @@ def _alpha(S: Any, row: int, size: int, x: int, decay: float) -> Any:
     s = load(S, at)
     y = load(S, at + size)
     store(S, at, decay * (s + y))
-    store(S, at + size, decay * y)
+    store(S, at + size, decay * y + TINY)
     return s
 
 
@@ -86,8 +88,8 @@ def _biexp(S: Any, row: int, size: int, x: int, decay: float, rise: float) -> An
     at = row * size + x
     d = load(S, at)
     r = load(S, at + size)
-    store(S, at, decay * d)
-    store(S, at + size, rise * r)
+    store(S, at, decay * d + TINY)
+    store(S, at + size, rise * r + TINY)
     return d - r
 
 
@@ -224,7 +226,7 @@ def _striatum(
         V = load(S, (V0 + population) * size + x)
         exc = _alpha(S, exc_row, size, x, c.alpha)
         total = load(S, in_row * size + x)
-        store(S, in_row * size + x, total * c.gaba)
+        store(S, in_row * size + x, total * c.gaba + TINY)
         I_in = -exc * (V - synapses.E_EXC) - g_gaba * total * (V - synapses.E_GABA_STR)
         a = gates * size + x
         new, m, h, n, p = rates.striatum(
@@ -250,15 +252,17 @@ def _striatum(
             rise = c.dt * (4.0 / (1.0 + exp2(V * (-0.5 * _LOG2E)))) * (1.0 - gate)
             rise = select(open_, rise, 0.0)
             store(increment, (opening - D2_OPENING) * size + x, rise)
-            store(S, gaba_row * size + x, gate * c.gaba + rise)
+            store(S, gaba_row * size + x, gate * c.gaba + (rise + TINY))
             _note(pending, opening, x, mask)
             _crossing(pending, population, x, V, new)
         else:
-            store(S, gaba_row * size + x, gate * c.gaba)
+            store(S, gaba_row * size + x, gate * c.gaba + TINY)
 
 
 @vector_rate
-def _izhikevich(S: Any, size: int, x: int, population: int, u_row: int, a: float, d: float, I_in: Any, dt: float) -> Any:
+def _izhikevich(
+    S: Any, size: int, x: int, population: int, u_row: int, a: float, d: float, I_in: Any, dt: float
+) -> Any:
     v = load(S, (V0 + population) * size + x)
     u = load(S, u_row * size + x)
     fired = v >= cortex.V_PEAK
@@ -277,7 +281,7 @@ def _intracortical(S: Any, row: int, size: int, x: int, dt: float) -> Any:
     new = s + dt * z
     store(S, at, new)
     decay = (2.0 / synapses.TAU_CTX) * z + (1.0 / (synapses.TAU_CTX * synapses.TAU_CTX)) * new
-    store(S, at + size, z - dt * decay)
+    store(S, at + size, z - dt * decay + TINY)
     return s
 
 
@@ -302,7 +306,7 @@ def _cortex(S: Any, size: int, width: int, c: Decay, pending: Any) -> None:
         _crossing(pending, CI_CROSSING, x, v, new)
 
 
-# -- events: scalar code, rarely run ---------------------------------------------------------------------------------------
+# -- events: scalar code, rarely run ----------------------------------------------------------------------------------
 
 
 @rate
@@ -338,15 +342,24 @@ def _log_event(I: Any, log: Any, source: int, entry: int, sample: int, first_age
     log[2 * slot + 1] = entry
     I[HEAD + source] = head + 1
     I[NEXT_DUE] = min(I[NEXT_DUE], sample + first_age[source])
+    room = True
     for c in range(N_CONNECTIONS):
-        if _SOURCE[c] == source and head + 1 - I[TAIL + c] > capacity:
-            return False
-    return True
+        room &= _SOURCE[c] != source or head + 1 - I[TAIL + c] <= capacity
+    return room
 
 
 @rate
 def _work_off(
-    S: Any, I: Any, log: Any, net: Any, pending: Any, increment: Any, record: Any, lanes: int, size: int, capacity: int  # noqa: E741
+    S: Any,
+    I: Any,  # noqa: E741
+    log: Any,
+    net: Any,
+    pending: Any,
+    increment: Any,
+    record: Any,
+    lanes: int,
+    size: int,
+    capacity: int,
 ) -> int:
     """What fired in this update: event log, records, kicks and openings of the continuous synapses."""
     sample = I[SAMPLE]
@@ -366,7 +379,7 @@ def _work_off(
                 record[0] = n + 3
                 if kind < CI and not _log_event(I, log, kind, entry, sample, net.first_age, capacity):
                     status = EVENTS_FULL
-            elif kind == CE_CROSSING or kind == CI_CROSSING:
+            elif kind <= CI_CROSSING:
                 row = CI_Z if kind == CE_CROSSING else CE_Z
                 for q in range(4):
                     S[row * size + net.reach[kind - CE_CROSSING, q, entry]] += synapses.CTX_KICK
@@ -405,12 +418,8 @@ def _update(S: Any, size: int, width: int, c: Decay, pending: Any, increment: An
     _stn(S, size, width, c, pending)
     _gpe(S, size, width, c, pending)
     _gpi(S, size, width, c, pending)
-    _striatum(
-        S, size, width, c, pending, D2, D20, D2_EXC, GABA0, IN_D2, synapses.G_D2_D2, D2_OPENING, increment
-    )
-    _striatum(
-        S, size, width, c, pending, D1, D10, D1_EXC, GABA0 + 1, IN_D1, synapses.G_D1_D1, D1_OPENING, increment
-    )
+    _striatum(S, size, width, c, pending, D2, D20, D2_EXC, GABA0, IN_D2, synapses.G_D2_D2, D2_OPENING, increment)
+    _striatum(S, size, width, c, pending, D1, D10, D1_EXC, GABA0 + 1, IN_D1, synapses.G_D1_D1, D1_OPENING, increment)
     _cortex(S, size, width, c, pending)
 
 
@@ -450,13 +459,14 @@ def _advance(
 def make_advance(lanes: int, size: int, width: int, capacity: int) -> Callable[..., int]:
     """The kernel for blocks of ``lanes`` networks; sizes are constants of the compiled code.
 
-    Its arguments: block (`envs.plant.batch.Block`), net (`Wiring`), inputs (`Switches`), decay factors, last sample, samples
-    between two looks for non-finite voltages. Returns OK, EVENTS_FULL, RECORD_FULL (nothing lost: make room and call again) or
-    NON_FINITE (S_before and I_before are the state at the last look).
+    Its arguments: block (`envs.plant.batch_block.Block`), net (`Wiring`), inputs (`Switches`), decay factors, last
+    sample, samples between two looks for non-finite voltages. Returns OK, EVENTS_FULL, RECORD_FULL (nothing lost: make
+    room and call again) or NON_FINITE (S_before and I_before are the state at the last look).
     """
 
     @kernel
     def advance(block: Any, net: Any, inputs: Any, c: Decay, stop: int, check: int) -> int:
-        return _advance(block, net, inputs, c, stop, check, lanes, size, width, capacity)
+        status: int = _advance(block, net, inputs, c, stop, check, lanes, size, width, capacity)
+        return status
 
     return advance

@@ -1,12 +1,12 @@
 """Where everything of a block of networks lies: rows of one flat array, connection classes, event ports.
 
 A block holds ``lanes`` networks. Its state is one flat array of rows; a row holds one variable of one population, entry
-cell × lanes + lane, padded to whole vectors. A connection class is all synapses of one source population with one delay; a port
-is where a class arrives: two rows (the recursion of its kernel) on the target population.
+cell × lanes + lane, padded to whole vectors. A connection is all synapses of one source population with one delay; a
+port is where it arrives: two rows (the recursion of its kernel) on the target population.
 
-Kernels are recursions, exact on the samples: alpha, K = c x e^{-x/τ}: (S, y) ← ρ (S + y, y), an event adds c dt to y; double
-exponential: two decays (rise and decay), an event adds to both, S is their difference. The weight is folded into the event, so
-kernels of one τ and one reversal potential share a filter, and neighbour sums vanish from the inner loop.
+Kernels are recursions, exact on the samples: alpha, K = c x e^{-x/τ}: (S, y) ← ρ (S + y, y), an event adds c dt to y;
+double exponential: two decays (rise and decay), an event adds to both, S is their difference. The weight is folded into
+the event, so kernels of one τ and one reversal potential share a filter, and neighbour sums vanish from the inner loop.
 """
 
 from __future__ import annotations
@@ -187,9 +187,10 @@ def decays(dt_ms: float) -> Decay:
     taus = {k.tau_decay_ms for k in syn.KERNELS if k.tau_rise_ms == 0.0}
     assert len(taus) == 1, "alpha kernels share filters, so they share τ"
 
-    def pair(kernel: int) -> tuple[float, float]:
-        k = syn.KERNELS[kernel]
-        return math.exp(-dt_ms / k.tau_decay_ms), math.exp(-dt_ms / k.tau_rise_ms)
-
-    biexps = [f for kernel in (syn.S2A, syn.S2AN, syn.S3A, syn.S6B, syn.S6BN) for f in pair(kernel)]
-    return Decay(dt_ms, math.exp(-dt_ms / taus.pop()), *biexps, 1.0 - dt_ms / syn.TAU_GABA_STR)
+    factors = {"dt": dt_ms, "alpha": math.exp(-dt_ms / taus.pop()), "gaba": 1.0 - dt_ms / syn.TAU_GABA_STR}
+    for _, port in PORTS:
+        kernel = syn.KERNELS[port.kernel]
+        if kernel.tau_rise_ms > 0.0:
+            factors[port.rows[0]] = math.exp(-dt_ms / kernel.tau_decay_ms)
+            factors[port.rows[1]] = math.exp(-dt_ms / kernel.tau_rise_ms)
+    return Decay(**factors)

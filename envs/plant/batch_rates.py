@@ -15,7 +15,6 @@ from envs.plant.batch_symbols import SymbolArray, trace, variable
 from envs.plant.batch_vector import clamp, clamp_single, exp2, log, select, vector_rate
 
 V, I_IN, DT = variable("V"), variable("I_in"), variable("dt")
-SAFE_MV = (-150.0, 100.0)  # mV; float32 takes rates no further out, where products of exponentials would overflow
 
 
 def thalamus_source() -> str:

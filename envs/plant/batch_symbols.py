@@ -1,8 +1,8 @@
 """The readable nuclei as expressions: run a reference function on symbols instead of numbers and keep what it computed.
 
-`trace` calls a function of `envs.plant.reference` (and through it the rate functions of the nucleus modules) with symbols. What
-comes back is the definition itself, as a graph, from which `envs.plant.batch_derive` writes vector code. So a constant, a rate
-or a current is changed in its nucleus module, and both kernels follow.
+`trace` calls a function of `envs.plant.reference` (and through it the rate functions of the nucleus modules) with
+symbols. What comes back is the definition itself, as a graph, from which `envs.plant.batch_derive` writes vector code.
+So a constant, a rate or a current is changed in its nucleus module, and both kernels follow.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 from types import FunctionType, ModuleType, SimpleNamespace
-from typing import Any, NamedTuple, TypeAlias, Union
+from typing import Any, NamedTuple, TypeAlias
 
 from envs.plant import common
 
@@ -52,7 +52,7 @@ class Node(NamedTuple):
         return Node("*", (as_node(-1.0), self))
 
 
-Operand: TypeAlias = Union[Node, float]
+Operand: TypeAlias = "Node | float"
 
 
 def as_node(value: Operand) -> Node:

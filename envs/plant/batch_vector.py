@@ -1,8 +1,8 @@
-"""Vectors inside Numba: a value that stands for several cells at once, so that the fast kernel reads like the scalar one.
+"""Vectors inside Numba: a value that stands for several cells at once; the fast kernel then reads like the scalar one.
 
-LLVM's vectoriser decides on its own whether a loop over cells becomes vector code. Here it is not asked: `load` gives a vector
-of neighbouring entries of a flat array, arithmetic on it is vector arithmetic, `store` puts it back. A Python number (or any
-scalar) in an expression takes the vector's precision, so that one source serves float32 and float64.
+LLVM's vectoriser decides on its own whether a loop over cells becomes vector code. Here it is not asked: `load` gives a
+vector of neighbouring entries of a flat array, arithmetic on it is vector arithmetic, `store` puts it back. A Python
+number (or any scalar) in an expression takes the vector's precision, so that one source serves float32 and float64.
 
 Operations may be contracted, reassociated and use reciprocals; none of them assumes that values are finite.
 """
@@ -19,10 +19,20 @@ import llvmlite.binding as llvm
 import numba
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, types
-from numba.core.extending import intrinsic, lower_builtin, models, register_model
-from numba.core.imputils import impl_ret_untracked
-from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.core import extending, imputils
+from numba.core import types as numba_types
+from numba.core.typing import templates
+
+# Numba's own annotations do not describe what its decorators return.
+types: Any = numba_types
+intrinsic: Any = extending.intrinsic
+lower_builtin: Any = extending.lower_builtin
+models: Any = extending.models
+register_model: Any = extending.register_model
+infer_global: Any = templates.infer_global
+signature: Any = templates.signature
+AbstractTemplate: Any = templates.AbstractTemplate
+impl_ret_untracked: Any = imputils.impl_ret_untracked
 
 FLAGS = ("contract", "reassoc", "arcp", "nsz", "afn")  # no "nnan", no "ninf": a non-finite voltage must stay visible
 
@@ -43,7 +53,7 @@ def vector_width(dtype: np.dtype[Any] | type) -> int:
     return VECTOR_BYTES // np.dtype(dtype).itemsize
 
 
-class VectorType(types.Type):
+class VectorType(types.Type):  # type: ignore[misc]
     """A vector of floats."""
 
     def __init__(self, dtype: types.Float) -> None:
@@ -52,7 +62,7 @@ class VectorType(types.Type):
         super().__init__(name=f"vector({dtype}, {self.width})")
 
 
-class MaskType(types.Type):
+class MaskType(types.Type):  # type: ignore[misc]
     """The outcome of a comparison of vectors."""
 
     def __init__(self, width: int) -> None:
@@ -249,7 +259,7 @@ def clamp_single(typingctx: Any, x: Any, low: Any, high: Any) -> Any:
     return signature(x, x, low, high), codegen
 
 
-# -- exponential and logarithm -------------------------------------------------------------------------------------------
+# -- exponential and logarithm -----------------------------------------------------------------------------------------
 
 
 def _exp2_coefficients(degree: int) -> list[float]:
@@ -272,7 +282,7 @@ def exp2(typingctx: Any, x: Any) -> Any:
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         mantissa = _MANTISSA[x.dtype]
-        # Adding 1.5 × 2^mantissa rounds to an integer and leaves it in the low bits; these two must not be reassociated.
+        # Adding 1.5 × 2^mantissa rounds to an integer and leaves it in the low bits; not to be reassociated.
         shifted = builder.fadd(args[0], _splat(builder, 1.5 * 2.0**mantissa, x))
         whole = builder.fsub(shifted, _splat(builder, 1.5 * 2.0**mantissa, x))
         f = builder.fsub(args[0], whole)
@@ -333,7 +343,3 @@ def log(x: Any) -> Any:
     p = 1.0 / 9.0 + w * (1.0 / 11.0 + w * (1.0 / 13.0 + w * (1.0 / 15.0 + w * p)))
     p = 1.0 / 3.0 + w * (1.0 / 5.0 + w * (1.0 / 7.0 + w * p))
     return e * LN2 + 2.0 * (t + t * w * p)
-
-
-__all__ = ["VECTOR_BYTES", "bits", "clamp", "clamp_single", "exp2", "load", "log", "lowest_bit", "select", "store"]
-_ = cgutils
