@@ -38,7 +38,8 @@ class Variation(BaseModel):
     conductance: Range = (0.8, 1.25)
     electrode_gain: Range = (0.5, 2.0)  # log-uniform; ours: contacts differ in their distance to the source
     # Uniform; at a constant voltage the current goes as 1/impedance, clinically 0.5 to 1.5 kOhm (Butson, Maks &
-    # McIntyre 2006, Clin Neurophysiol 117:447): 1 stands for a low impedance
+    # McIntyre 2006, Clin Neurophysiol 117:447): 1 stands for a low impedance. (Without
+    # graded recruitment the cells follow the default pulse at all of these.)
     charge_efficacy: Range = (0.35, 1.0)
     recruitment: Recruitment | None = None  # given to every patient; thresholds differ by the patient's seed
 

@@ -1,6 +1,7 @@
 """Graded recruitment: which STN cells a pulse of some amplitude activates.
 
-In the model a pulse enters every STN cell alike and is all or none: 60 µA/cm² does what 300 does. With graded
+In the model a pulse enters every STN cell alike and is all or none: at 130 Hz and 0.3 ms every cell follows from 45
+µA/cm² on, half the pulses make a spike at 30, hardly any at 20 (two plants, measured; the default is 300). With graded
 recruitment each cell has an activation threshold, lognormal over the cells, as fibres at growing distance from the
 contact have (threshold grows about with the distance squared: Tehovnik 1996, J Neurosci Methods 65:1); a pulse
 below it does not reach the cell, above it the cell feels the whole pulse.

@@ -19,8 +19,8 @@ class PatientWrapper(gymnasium.Wrapper[Observation, Action, Observation, Action]
     """Every episode treats ``patient``: its network, its electrode, and what drifts meanwhile.
 
     ``reset(options={"patient": other})`` treats another one from then on. Without a patient the environment draws its
-    networks itself, and drift starts from their severity. The electrode gain scales the observation alone; the
-    charge that is counted is the delivered one. Drift is applied at the start of each decision. With a patient or
+    networks itself. Drift starts from the severity of the reset and is applied at the start of each decision. The
+    electrode gain scales the observation alone; the charge that is counted is the delivered one. With a patient or
     drift info gains "severity" and "efficacy".
 
     Raises:
@@ -40,7 +40,7 @@ class PatientWrapper(gymnasium.Wrapper[Observation, Action, Observation, Action]
         self._rng = np.random.default_rng(0)
         self._phase = 0.0
         self._network: Network | None = None  # as it was at reset
-        self._severity = base.config.pd
+        self._severity = self._applied = base.config.pd  # at reset, and now
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -66,6 +66,7 @@ class PatientWrapper(gymnasium.Wrapper[Observation, Action, Observation, Action]
         observation, info = self.env.reset(seed=seed, options=options)
         self._network = base.ready().network
         self._severity = severity_of(self._network) if patient is None else patient.severity
+        self._applied = self._severity
         return self._sensed(observation), self._told(info)
 
     def step(self, action: Action) -> Step:
@@ -75,18 +76,16 @@ class PatientWrapper(gymnasium.Wrapper[Observation, Action, Observation, Action]
         observation, reward, terminated, truncated, info = self.env.step(action)
         return self._sensed(observation), float(reward), terminated, truncated, self._told(info)
 
-    def _now(self) -> float:
-        """Severity at the current time."""
-        return self.drift.severity(self._severity, self._base.time_ms / 1000.0, self._phase)
-
     def _apply(self) -> None:
         plant, patient = self._base.ready(), self.patient
         if self._network is None:
             raise UserError("the environment has no network yet: call reset() before step()")
+        t_s = self._base.time_ms / 1000.0
+        self._applied = self.drift.severity(self._severity, t_s, self._phase)
         scale = 1.0 if patient is None else patient.scales.ctx_d1
-        plant.network = with_severity(self._network, self._severity, self._now(), scale)
+        plant.network = with_severity(self._network, self._severity, self._applied, scale)
         efficacy = 1.0 if patient is None else patient.charge_efficacy
-        self._base.efficacy = efficacy * self.drift.efficacy(self._base.time_ms / 1000.0)
+        self._base.efficacy = efficacy * self.drift.efficacy(t_s)
 
     def _sensed(self, observation: Observation) -> Observation:
         if self.patient is None or self.patient.electrode_gain == 1.0:
@@ -96,7 +95,7 @@ class PatientWrapper(gymnasium.Wrapper[Observation, Action, Observation, Action]
     def _told(self, info: dict[str, Any]) -> dict[str, Any]:
         if self.patient is None and not self._drifts:
             return info
-        return {**info, "severity": self._now(), "efficacy": self._base.efficacy}
+        return {**info, "severity": self._applied, "efficacy": self._base.efficacy}
 
     def get_state(self) -> dict[str, Any]:
         """The patient, its network at reset, and the drift's phase and generator; {} before the first reset."""
@@ -105,7 +104,7 @@ class PatientWrapper(gymnasium.Wrapper[Observation, Action, Observation, Action]
         return {
             "patient": None if self.patient is None else self.patient.model_dump(),
             "network": {name: np.array(value) for name, value in self._network._asdict().items()},
-            "severity": self._severity,
+            "severity": [self._severity, self._applied],
             "phase": self._phase,
             "rng": self._rng.bit_generator.state,
         }
@@ -120,7 +119,8 @@ class PatientWrapper(gymnasium.Wrapper[Observation, Action, Observation, Action]
             name: np.array(value) if np.ndim(value) else float(value) for name, value in values["network"].items()
         }
         self._network = Network(**network)
-        self._severity, self._phase = float(values["severity"]), float(values["phase"])
+        self._severity, self._applied = (float(value) for value in values["severity"])
+        self._phase = float(values["phase"])
         self._rng.bit_generator.state = values["rng"]
 
 

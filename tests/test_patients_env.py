@@ -1,0 +1,142 @@
+"""Patients in the environment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+
+import envs
+from envs.basal_ganglia import BasalGangliaEnv
+from envs.config import env_config
+from envs.errors import UserError
+from envs.patients import Disease, Drift, Impedance, Patient, PatientWrapper, Recruitment, Scales
+from envs.registration import base_env, get_env_state, set_env_state
+
+SHORT: dict[str, Any] = {
+    "slots": 5,
+    "window_ms": 150.0,
+    "stride_ms": 20.0,
+    "n_obs": 6,
+    "settle_ms": 260.0,
+    "episode_steps": 4,
+}
+ON, OFF = np.ones(5, np.int8), np.zeros(5, np.int8)
+
+
+def _make(**overrides: Any) -> gymnasium.Env[Any, Any]:
+    return envs.make_env(**{**SHORT, **overrides})
+
+
+def _drifting(drift: Drift, patient: Patient | None = None) -> PatientWrapper:
+    return PatientWrapper(BasalGangliaEnv(env_config(**SHORT)), patient, drift)
+
+
+def test_each_episode_treats_the_patient() -> None:
+    patient = Patient(seed=5, severity=0.7, scales=Scales(gpe_gpe=1.4))
+    env = _make(patient=patient)
+    runs = [env.reset(seed=seed)[0].tobytes() for seed in (1, 1, 2)]
+    assert runs[0] == runs[1] != runs[2]  # the inputs change with the seed, the patient does not
+    np.testing.assert_array_equal(base_env(env).ready().network.g_gpe_gpe, patient.network().g_gpe_gpe)
+    assert env.reset(seed=1)[1]["severity"] == 0.7
+    assert _make().reset(seed=1, options={"patient": patient})[0].tobytes() == runs[0]
+
+
+def test_an_environment_without_patient_or_drift_says_nothing_of_them() -> None:
+    _, info = _make().reset(seed=0)
+    assert not {"severity", "efficacy", "missing"} & set(info)
+
+
+def test_gain_scales_the_observation_and_not_the_reward() -> None:
+    runs = []
+    for gain in (1.0, 1.5):
+        env = _make(patient=Patient(seed=5, electrode_gain=gain))
+        first, _ = env.reset(seed=0)
+        runs.append((first, *env.step(ON)))
+    np.testing.assert_allclose(runs[1][0], 1.5 * runs[0][0], rtol=1e-6)
+    np.testing.assert_allclose(runs[1][1], 1.5 * runs[0][1], rtol=1e-6)
+    assert runs[0][2] == runs[1][2]
+    assert runs[0][5]["P_beta"] == runs[1][5]["P_beta"]
+
+
+def test_efficacy_weakens_the_pulse_and_not_the_charge() -> None:
+    runs = {}
+    for efficacy in (1.0, 0.5, 0.0):
+        env = _make(patient=Patient(seed=5, charge_efficacy=efficacy))
+        env.reset(seed=0)
+        runs[efficacy] = [env.step(ON) for _ in range(2)][-1]
+        assert runs[efficacy][4]["episode_charge_nC_cm2"] == pytest.approx(10 * 90.0)
+        assert runs[efficacy][4]["efficacy"] == efficacy
+    env = _make(patient=Patient(seed=5))
+    env.reset(seed=0)
+    untreated = [env.step(OFF) for _ in range(2)][-1]
+    np.testing.assert_array_equal(runs[0.0][0], untreated[0])
+    assert not np.array_equal(runs[1.0][0], untreated[0])
+
+
+def test_drift_moves_network_and_efficacy_and_is_told() -> None:
+    drift = Drift(
+        impedance=Impedance(efficacy_end=0.2, tau_s=0.1), disease=Disease(change=-1.0, start_s=0.1, ramp_s=0.1)
+    )
+    env = _drifting(drift, Patient(seed=5, charge_efficacy=0.5))
+    env.reset(seed=0)
+    told = [env.step(OFF)[4] for _ in range(4)]
+    # Decisions start at 0, 0.1, 0.2, 0.3 s.
+    assert [info["severity"] for info in told] == pytest.approx([1.0, 1.0, 0.0, 0.0])
+    assert [info["efficacy"] for info in told] == pytest.approx(
+        [0.5 * (0.2 + 0.8 * np.exp(-t / 0.1)) for t in (0.0, 0.1, 0.2, 0.3)]
+    )
+    network, healthy = base_env(env).ready().network, Patient(seed=5, severity=0.0).network()
+    np.testing.assert_allclose(network.g_ctx_d1, healthy.g_ctx_d1, rtol=1e-12)
+    assert (network.g_m, network.g_gpe_gpe_factor) == pytest.approx((2.6, 0.25))
+    assert env.reset(seed=0)[1]["severity"] == 1.0  # a new episode starts afresh
+
+
+def test_no_drift_is_the_plain_environment() -> None:
+    plain, wrapped = _make(), _make(drift="impedance")
+    assert plain.reset(seed=6)[0].tobytes() == wrapped.reset(seed=6)[0].tobytes()
+    assert plain.step(OFF)[0].tobytes() == wrapped.step(OFF)[0].tobytes()  # without a pulse efficacy changes nothing
+
+
+def test_drift_without_a_patient_starts_from_the_configured_severity() -> None:
+    env = _make(pd=0.5, drift="circadian")
+    _, info = env.reset(seed=3)
+    assert info["severity"] == pytest.approx(0.5)
+    phases = []
+    for seed in (3, 3, 4):
+        env.reset(seed=seed)
+        phases.append(env.step(OFF)[4]["severity"])
+    assert phases[0] == phases[1] != phases[2]  # the phase is drawn from the seed
+    assert 0.0 <= min(phases) <= max(phases) <= 0.5
+
+
+def test_patient_and_drift_continue_bit_for_bit() -> None:
+    patient = Patient(seed=5, scales=Scales(ctx_d1=1.2), electrode_gain=0.8, charge_efficacy=0.9)
+    make: dict[str, Any] = {"drift": "circadian", "noise_sd": 0.01}
+    env, copy = _make(patient=patient, **make), _make(patient=Patient(seed=9), **make)
+    env.reset(seed=2)
+    env.step(ON)
+    set_env_state(copy, get_env_state(env))
+    for _ in range(2):
+        ours, theirs = env.step(ON), copy.step(ON)
+        assert ours[0].tobytes() == theirs[0].tobytes()
+        assert ours[4] == theirs[4]
+    assert env.reset()[0].tobytes() == copy.reset()[0].tobytes()
+
+
+def test_wrong_options_are_refused() -> None:
+    env = _make()
+    with pytest.raises(UserError, match=r"options\['patient'\] is a int"):
+        env.reset(options={"patient": 3})
+    with pytest.raises(UserError, match="patient has its own"):
+        env.reset(options={"patient": Patient(), "network": Patient().network()})
+    with pytest.raises(UserError, match="graded recruitment"):
+        _make(patient=Patient(recruitment=Recruitment())).reset(seed=0)
+    with pytest.raises(UserError, match="does not know the option 'patent'"):
+        env.reset(options={"patent": Patient()})
+    with pytest.raises(UserError, match="reset"):
+        _make(drift="disease").step(OFF)
+    with pytest.raises(UserError, match="'drift'"):
+        _make(drift="rust")
