@@ -19,7 +19,8 @@ from typing import NamedTuple
 from envs.errors import UserError
 from firmware_bridge.codec import Decoder, Frame, encode
 from firmware_bridge.codes import ElectrodeFault, State
-from firmware_bridge.messages import Advance, At, Button, Clock, Electrode, Message, Pulse
+from firmware_bridge.layout import Message
+from firmware_bridge.messages import Advance, At, Button, Clock, Electrode, Pulse
 
 ANSWER_S = 10.0  # host time within which a stepped board must have caught up
 

@@ -14,17 +14,16 @@ from typing import NamedTuple
 from envs.errors import UserError
 from firmware_bridge.codes import NackCode, Refusal
 from firmware_bridge.connection import Connection, Ignored, Received
+from firmware_bridge.layout import PROTOCOL, Message
 from firmware_bridge.limits import LIMITS, LIMITS_HASH, judge
 from firmware_bridge.links import Link
 from firmware_bridge.messages import (
-    PROTOCOL,
     SCHEMA_HASH,
     Ack,
     Arm,
     Heartbeat,
     Hello,
     HelloAck,
-    Message,
     Nack,
     Renew,
     SetStim,

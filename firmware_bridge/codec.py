@@ -6,7 +6,7 @@ import zlib
 from typing import NamedTuple
 
 from firmware_bridge import messages
-from firmware_bridge.messages import AUTH_SIZE, BODY_MAX, BODY_MIN, HEADER, PROTOCOL, TYPES, Message
+from firmware_bridge.layout import AUTH_SIZE, BODY_MAX, BODY_MIN, HEADER, PROTOCOL, TYPES, Message, unpack
 
 DELIMITER = b"\x00"
 
@@ -89,7 +89,7 @@ def _decode(block: bytes) -> Frame | Garbage:
         return Garbage("auth", len(block))
     if version != PROTOCOL and not (type_id in TYPES and TYPES[type_id].frozen):
         return Garbage("version", len(block))
-    message = messages.unpack(type_id, body[HEADER.size : -4 - AUTH_SIZE])
+    message = unpack(type_id, body[HEADER.size : -4 - AUTH_SIZE])
     return Frame(type_id, sequence, session, time_us, message, version)
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from firmware_bridge import messages
+from firmware_bridge import layout
 from firmware_bridge.build import CORE
 from firmware_bridge.codes import ENUMS, TRANSITIONS, Cause, Event, State
+from firmware_bridge.layout import TYPES, Layout, Wire
 from firmware_bridge.limits import LIMITS, LIMITS_HASH
-from firmware_bridge.messages import RESERVED_TYPES, SCHEMA_HASH, SCHEMA_SEED, TYPES, Layout, Wire
+from firmware_bridge.messages import RESERVED_TYPES, SCHEMA_HASH, SCHEMA_SEED
 from sea_dbs.files import atomic_write_text
 
 SPEC = Path(__file__).parent.parent / "docs" / "firmware" / "SPEC.md"
@@ -125,13 +126,13 @@ def _c_message(row: Layout) -> list[str]:
 def messages_h() -> str:
     """``sea_messages.h``: frame constants, a struct, pack and unpack for each message."""
     constants = {
-        "PROTOCOL": messages.PROTOCOL,
-        "HEADER_SIZE": messages.HEADER.size,
-        "PAYLOAD_MAX": messages.PAYLOAD_MAX,
-        "AUTH_SIZE": messages.AUTH_SIZE,
-        "BODY_MIN": messages.BODY_MIN,
-        "BODY_MAX": messages.BODY_MAX,
-        "FRAME_MAX": messages.FRAME_MAX,
+        "PROTOCOL": layout.PROTOCOL,
+        "HEADER_SIZE": layout.HEADER.size,
+        "PAYLOAD_MAX": layout.PAYLOAD_MAX,
+        "AUTH_SIZE": layout.AUTH_SIZE,
+        "BODY_MIN": layout.BODY_MIN,
+        "BODY_MAX": layout.BODY_MAX,
+        "FRAME_MAX": layout.FRAME_MAX,
     }
     frozen = " || ".join(f"type == 0x{row.type_id:02x}u" for row in TYPES.values() if row.frozen)
     out = ["#include <stdbool.h>", "#include <stddef.h>", "#include <stdint.h>", "", '#include "sea_bytes.h"', ""]

@@ -6,7 +6,8 @@ from collections import Counter
 from typing import NamedTuple
 
 from firmware_bridge.codec import Decoder, Frame, encode
-from firmware_bridge.messages import HelloAck, Message
+from firmware_bridge.layout import Message
+from firmware_bridge.messages import HelloAck
 
 
 class Received(NamedTuple):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from envs.errors import UserError
 from firmware_bridge.codes import Clamp, NackCode
-from firmware_bridge.messages import MASK_BITS
+from firmware_bridge.layout import MASK_BITS
 from sea_dbs.files import sha256_json
 
 

@@ -5,121 +5,14 @@ A message is a frozen dataclass; each field says its wire type, unit and meaning
 
 from __future__ import annotations
 
-import re
-import struct
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar, get_type_hints
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 from envs.errors import UserError
 from firmware_bridge.codes import ENUMS, TRANSITIONS
+from firmware_bridge.layout import MASK_BITS, PROTOCOL, TYPES, Message, Wire, layout
 from sea_dbs.files import sha256_json
-
-PROTOCOL = 1  # version of the frame: the first byte of a body
-PAYLOAD_MAX = 220  # bytes: with it a body of 250 bytes stays one COBS block
-AUTH_SIZE = 8  # bytes, zero until authentication exists
-HEADER = struct.Struct("<BBIIQ")  # version, type, sequence, session, device time in µs
-BODY_MIN = HEADER.size + AUTH_SIZE + 4
-BODY_MAX = BODY_MIN + PAYLOAD_MAX
-FRAME_MAX = BODY_MAX + 3  # delimiter, one COBS code byte, body, delimiter
-MASK_BITS = 256
-
-_FORMATS = {"u8": "B", "u16": "H", "u32": "I", "u64": "Q", "i16": "h", "i32": "i", "i64": "q"}
-Sender = Literal["host", "board", "both"]
-Channel = Literal["link", "bench"]
-
-
-class Wire(NamedTuple):
-    """How a field travels: ``u8`` … ``i64`` or ``bytes[N]``; its unit and meaning."""
-
-    type: str
-    unit: str
-    doc: str
-
-    @property
-    def size(self) -> int:
-        return struct.calcsize("<" + self.format)
-
-    @property
-    def format(self) -> str:
-        found = re.fullmatch(r"bytes\[(\d+)\]", self.type)
-        return f"{found[1]}s" if found else _FORMATS[self.type]
-
-
-class Layout(NamedTuple):
-    """One row of the table."""
-
-    type_id: int
-    name: str
-    cls: type[Message]
-    sender: Sender
-    channel: Channel
-    frozen: bool  # layout for ever and plain CRC
-    fields: dict[str, Wire]
-
-    @property
-    def struct(self) -> struct.Struct:
-        return struct.Struct("<" + "".join(wire.format for wire in self.fields.values()))
-
-
-class Message:
-    """Base of all messages."""
-
-    layout: ClassVar[Layout]
-    __slots__ = ()
-
-    def pack(self) -> bytes:
-        """The payload's bytes.
-
-        Raises:
-            UserError: a value does not fit its field.
-        """
-        row = self.layout
-        values = [getattr(self, name) for name in row.fields]
-        for (name, wire), value in zip(row.fields.items(), values, strict=True):
-            _check(f"{row.name}.{name}", wire, value)
-        return _STRUCTS[row.type_id].pack(*values)
-
-
-def _check(place: str, wire: Wire, value: object) -> None:
-    if wire.format.endswith("s"):
-        if not isinstance(value, bytes) or len(value) != wire.size:
-            raise UserError(f"{place} takes exactly {wire.size} bytes, not {value!r}")
-        return
-    bits = 8 * wire.size
-    low, high = (0, 2**bits - 1) if wire.type.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-    if not isinstance(value, int) or not low <= value <= high:
-        raise UserError(f"{place} = {value!r} is outside {low} to {high} {wire.unit}".rstrip())
-
-
-TYPES: dict[int, Layout] = {}
-_STRUCTS: dict[int, struct.Struct] = {}
-_M = TypeVar("_M", bound=Message)
-
-
-def _layout(
-    type_id: int, sender: Sender, channel: Channel = "link", *, frozen: bool = False
-) -> Callable[[type[_M]], type[_M]]:
-    def register(cls: type[_M]) -> type[_M]:
-        hints = get_type_hints(cls, include_extras=True)
-        wires = {field.name: hints[field.name].__metadata__[0] for field in fields(cls)}  # type: ignore[arg-type]
-        name = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).upper()
-        row = Layout(type_id, name, cls, sender, channel, frozen, wires)
-        if type_id in TYPES or row.struct.size > PAYLOAD_MAX:
-            raise ValueError(f"{name}: type {type_id} is taken, or its payload is longer than {PAYLOAD_MAX} bytes")
-        cls.layout, TYPES[type_id], _STRUCTS[type_id] = row, row, row.struct
-        return cls
-
-    return register
-
-
-def unpack(type_id: int, payload: bytes) -> Message | None:
-    """The message of a payload; None for an unknown type or another size."""
-    row = TYPES.get(type_id)
-    if row is None or _STRUCTS[type_id].size != len(payload):
-        return None
-    return row.cls(*_STRUCTS[type_id].unpack(payload))
-
 
 _Sequence = Annotated[int, Wire("u32", "", "sequence of the frame that this answers; 0 = unasked")]
 _Type = Annotated[int, Wire("u8", "", "type of the frame that this answers")]
@@ -135,7 +28,7 @@ _Token = Annotated[int, Wire("u32", "", "chosen by the host, echoed in AT")]
 # ---- the link: frozen for ever (type, layout, plain CRC)
 
 
-@_layout(0x01, "host", frozen=True)
+@layout(0x01, "host", frozen=True)
 @dataclass(frozen=True, slots=True)
 class Hello(Message):
     """Opens a session; repeated with the same nonce it is answered again and changes nothing."""
@@ -149,7 +42,7 @@ class Hello(Message):
     model_hash: Annotated[bytes, Wire("bytes[32]", "", "SHA-256 of the policy; all zero = no policy")]
 
 
-@_layout(0x02, "board", frozen=True)
+@layout(0x02, "board", frozen=True)
 @dataclass(frozen=True, slots=True)
 class HelloAck(Message):
     """The board's side of the handshake; the frame's session is the new session."""
@@ -168,7 +61,7 @@ class HelloAck(Message):
     model_hash: Annotated[bytes, Wire("bytes[32]", "", "SHA-256 of the policy the board is bound to; zero = none")]
 
 
-@_layout(0x03, "host", frozen=True)
+@layout(0x03, "host", frozen=True)
 @dataclass(frozen=True, slots=True)
 class Stop(Message):
     """Ends stimulation in every state, from anybody, any number of times."""
@@ -179,7 +72,7 @@ class Stop(Message):
 # ---- the link: CRC seeded with the schema
 
 
-@_layout(0x10, "both")
+@layout(0x10, "both")
 @dataclass(frozen=True, slots=True)
 class TimeSync(Message):
     """Four timestamps; the board fills in its two and sends the frame back."""
@@ -191,7 +84,7 @@ class TimeSync(Message):
     t4_host_us: Annotated[int, Wire("u64", "µs", "host clock when the answer before this one came; 0 = none")]
 
 
-@_layout(0x11, "host")
+@layout(0x11, "host")
 @dataclass(frozen=True, slots=True)
 class Arm(Message):
     """Arms the board; valid once for each handshake."""
@@ -199,7 +92,7 @@ class Arm(Message):
     board_nonce: _Nonce
 
 
-@_layout(0x12, "host")
+@layout(0x12, "host")
 @dataclass(frozen=True, slots=True)
 class SetStim(Message):
     """One decision: a train of slots, each with or without one biphasic pulse at its start."""
@@ -214,7 +107,7 @@ class SetStim(Message):
     lease_ms: Annotated[int, Wire("u16", "ms", "the decision lives so long after the last order or renewal")]
 
 
-@_layout(0x13, "host")
+@layout(0x13, "host")
 @dataclass(frozen=True, slots=True)
 class Renew(Message):
     """Extends the lease of a decision held by the board; never restarts its mask."""
@@ -222,7 +115,7 @@ class Renew(Message):
     decision_id: _Decision
 
 
-@_layout(0x14, "board")
+@layout(0x14, "board")
 @dataclass(frozen=True, slots=True)
 class Ack(Message):
     """Accepted, with the values that are applied (0 where the order has none)."""
@@ -238,7 +131,7 @@ class Ack(Message):
     lease_until_us: Annotated[int, Wire("u64", "µs", "device time at which the decision's lease ends")]
 
 
-@_layout(0x15, "board")
+@layout(0x15, "board")
 @dataclass(frozen=True, slots=True)
 class Nack(Message):
     """Refused: nothing of the order is applied, and what was under way goes on to the end of its lease."""
@@ -251,19 +144,19 @@ class Nack(Message):
     high: Annotated[int, Wire("u64", "", "greatest allowed value")]
 
 
-@_layout(0x16, "host")
+@layout(0x16, "host")
 @dataclass(frozen=True, slots=True)
 class Heartbeat(Message):
     """Is anybody there? Answered by ACK; renews nothing."""
 
 
-@_layout(0x17, "host")
+@layout(0x17, "host")
 @dataclass(frozen=True, slots=True)
 class StatusRequest(Message):
     """Asks for STATUS."""
 
 
-@_layout(0x18, "board")
+@layout(0x18, "board")
 @dataclass(frozen=True, slots=True)
 class Status(Message):
     """Sent when asked for, and unasked at each change of state."""
@@ -292,7 +185,7 @@ class Status(Message):
 # ---- the electrode channel ("bench"): below the core, touched by no fault of the link
 
 
-@_layout(0x40, "board", "bench")
+@layout(0x40, "board", "bench")
 @dataclass(frozen=True, slots=True)
 class Pulse(Message):
     """A pulse given; the frame's device time is its start."""
@@ -304,7 +197,7 @@ class Pulse(Message):
     residual_pC: Annotated[int, Wire("i32", "pC", "charge left on the electrode after the pulse")]
 
 
-@_layout(0x41, "host", "bench")
+@layout(0x41, "host", "bench")
 @dataclass(frozen=True, slots=True)
 class Clock(Message):
     """Claims the clock (stepped = 1: it stands until ADVANCE) or only asks for the time (0). Answered by AT."""
@@ -313,7 +206,7 @@ class Clock(Message):
     stepped: Annotated[int, Wire("u8", "", "1 = stop the clock and step it from here")]
 
 
-@_layout(0x42, "host", "bench")
+@layout(0x42, "host", "bench")
 @dataclass(frozen=True, slots=True)
 class Advance(Message):
     """Runs the board through everything due before a time; on a real-time clock, waits for it. Answered by AT."""
@@ -322,7 +215,7 @@ class Advance(Message):
     to_us: Annotated[int, Wire("u64", "µs", "device time")]
 
 
-@_layout(0x43, "board", "bench")
+@layout(0x43, "board", "bench")
 @dataclass(frozen=True, slots=True)
 class At(Message):
     """The time now; every pulse before it has been sent."""
@@ -335,7 +228,7 @@ class At(Message):
     lost: Annotated[int, Wire("u32", "", "PULSE frames not sent because nobody read them in time")]
 
 
-@_layout(0x44, "host", "bench")
+@layout(0x44, "host", "bench")
 @dataclass(frozen=True, slots=True)
 class Button(Message):
     """A person presses the board's button: the only way out of SAFE_OFF. Answered by AT."""
@@ -343,7 +236,7 @@ class Button(Message):
     token: _Token
 
 
-@_layout(0x45, "host", "bench")
+@layout(0x45, "host", "bench")
 @dataclass(frozen=True, slots=True)
 class Electrode(Message):
     """Breaks or mends the virtual electrode. Answered by AT."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from firmware_bridge.codec import encode
-from firmware_bridge.messages import TYPES, Wire
+from firmware_bridge.layout import TYPES, Wire
 
 
 def _values(wire: Wire) -> st.SearchStrategy[int | bytes]:

@@ -15,8 +15,9 @@ from firmware_bridge.bench import Bench, ElectrodePulse
 from firmware_bridge.board import HostBoard
 from firmware_bridge.build import CORE, WARNINGS, cache_dir, compile_c, find_compiler, sources
 from firmware_bridge.client import BoardClient
+from firmware_bridge.layout import TYPES
 from firmware_bridge.links import SerialLink
-from firmware_bridge.messages import TYPES, Ack
+from firmware_bridge.messages import Ack
 
 HERE = Path(__file__).parent / "firmware"
 NONCE = bytes(range(16))

@@ -14,8 +14,8 @@ from envs.errors import UserError
 from firmware_bridge.codec import Decoder, Frame, encode
 from firmware_bridge.codegen import generate, main
 from firmware_bridge.codes import TRANSITIONS, Clamp, Event, NackCode, State
+from firmware_bridge.layout import TYPES, Message
 from firmware_bridge.limits import LIMITS, Effective, judge, phase_charge_limits, tighten
-from firmware_bridge.messages import TYPES, Message
 from tests.board_strategies import MESSAGES, STREAMS, U32
 from tests.board_tools import harness
 

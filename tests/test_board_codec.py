@@ -13,21 +13,8 @@ from hypothesis import strategies as st
 from envs.errors import UserError
 from firmware_bridge.codec import Decoder, Frame, Garbage, cobs_decode, cobs_encode, encode
 from firmware_bridge.connection import Connection, Ignored, Received
-from firmware_bridge.messages import (
-    BODY_MIN,
-    FRAME_MAX,
-    PAYLOAD_MAX,
-    SCHEMA_SEED,
-    TYPES,
-    Ack,
-    Heartbeat,
-    Hello,
-    HelloAck,
-    Message,
-    Renew,
-    Stop,
-    pack_mask,
-)
+from firmware_bridge.layout import BODY_MIN, FRAME_MAX, PAYLOAD_MAX, TYPES, Message
+from firmware_bridge.messages import SCHEMA_SEED, Ack, Heartbeat, Hello, HelloAck, Renew, Stop, pack_mask
 from tests.board_strategies import MESSAGES, STREAMS, U32
 
 

@@ -13,21 +13,10 @@ from firmware_bridge.client import BoardClient, nack_text
 from firmware_bridge.codec import encode
 from firmware_bridge.codes import AckCode, Cause, Clamp, ElectrodeFault, Fault, NackCode, Refusal, State
 from firmware_bridge.connection import Received
+from firmware_bridge.layout import PROTOCOL, Message
 from firmware_bridge.limits import LIMITS_HASH
 from firmware_bridge.links import LoopbackLink
-from firmware_bridge.messages import (
-    PROTOCOL,
-    SCHEMA_HASH,
-    Ack,
-    Arm,
-    Heartbeat,
-    Hello,
-    HelloAck,
-    Message,
-    Nack,
-    Renew,
-    Stop,
-)
+from firmware_bridge.messages import SCHEMA_HASH, Ack, Arm, Heartbeat, Hello, HelloAck, Nack, Renew, Stop
 from tests.board_tools import NONCE, CoreInProcess, Rig, check_pulses, rig
 
 ALL = [1] * 50
