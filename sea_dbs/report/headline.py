@@ -24,6 +24,8 @@ LABEL_SENTENCES = {
     ),
     "": ("It uses what it senses: with its observation silenced it does worse, or needs more pulses.", "good"),
 }
+NO_CHANGE = 1.0  # % of untreated: less than this is called no change, whatever its interval
+
 Row = Mapping[str, Any]
 
 
@@ -52,16 +54,12 @@ def of_evaluation(evaluation: Row) -> tuple[list[Text], list[Tile]]:
         return [Text("The evaluation here compares baselines only: it holds no policy.")], []
     ci = between(policy["percent_of_untreated_ci95"])
     plants = f"{policy['seeds']} simulated networks" if policy["seeds"] != 1 else "one simulated network"
-    direction = "lowered" if policy["percent_of_untreated"] < 100.0 else "raised"
     texts = [
         Text(
-            f"On {plants} that training never met, the policy {direction} GPi beta power to "
-            f"{policy['percent_of_untreated']:.0f} % of untreated"
+            f"On {plants} that training never met, the policy {_effect(policy['percent_of_untreated'])} of untreated"
             + (f" (95 % interval {ci})" if ci else "")
-            + f", with "
-            f"{percent(policy['duty'])} of the slots stimulated and {policy['charge_percent_of_130Hz']:.0f} % of the "
-            "charge "
-            "of continuous 130 Hz stimulation."
+            + f", with {percent(policy['duty'])} of the slots stimulated and "
+            f"{policy['charge_percent_of_130Hz']:.0f} % of the charge of continuous 130 Hz stimulation."
         )
     ]
     if not policy["below_untreated"]:
@@ -69,7 +67,7 @@ def of_evaluation(evaluation: Row) -> tuple[list[Text], list[Tile]]:
     texts.append(Text(*LABEL_SENTENCES[policy["label"]]))
     if others := _comparison(evaluation):
         texts.append(Text(f"For comparison, as a share of untreated: {others}."))
-    tone = "good" if policy["below_untreated"] else "warn"
+    tone = "warn" if policy["label"] or not policy["below_untreated"] else "good"
     tiles = [
         Tile(f"{policy['percent_of_untreated']:.0f} %", "GPi beta power under the policy, of untreated", tone),
         Tile(
@@ -80,6 +78,13 @@ def of_evaluation(evaluation: Row) -> tuple[list[Text], list[Tile]]:
         Tile(f"{policy['charge_percent_of_130Hz']:.0f} %", "charge, of continuous 130 Hz stimulation"),
     ]
     return texts, tiles
+
+
+def _effect(percent_of_untreated: float) -> str:
+    if abs(percent_of_untreated - 100.0) < NO_CHANGE:
+        return f"left GPi beta power where it was, at {percent_of_untreated:.1f} %"
+    direction = "lowered" if percent_of_untreated < 100.0 else "raised"
+    return f"{direction} GPi beta power to {percent_of_untreated:.0f} %"
 
 
 def _comparison(evaluation: Row) -> str:

@@ -13,6 +13,8 @@ from sea_dbs.report import style
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+SHOWN = 99.5  # percentile up to which the axis reaches: one stall of the computer would squeeze everything else
+
 Values = NDArray[np.floating]
 COLOURS = {
     "torch": style.NEUTRAL,
@@ -34,14 +36,20 @@ def draw(decision_us: Mapping[str, Values], sample_to_pulse_us: Values) -> bytes
 
 
 def _decisions(axis: Axes, decision_us: Mapping[str, Values]) -> None:
-    everything = np.concatenate([np.maximum(values, 0.5) for values in decision_us.values()])
-    edges = np.geomspace(everything.min() * 0.95, everything.max() * 1.05, 80)
+    slowest = max(float(np.percentile(values, SHOWN)) for values in decision_us.values())
+    fastest = max(0.5, min(float(values.min()) for values in decision_us.values()))
+    edges = np.geomspace(0.95 * fastest, 1.2 * slowest, 80)
     for name, values in decision_us.items():
         share = 100.0 * np.histogram(np.maximum(values, 0.5), edges)[0] / len(values)
         p50, p99 = np.percentile(values, (50, 99))
         colour = COLOURS.get(name, style.NEUTRAL)
         axis.stairs(share, edges, fill=True, alpha=0.35, color=colour)
         axis.stairs(share, edges, color=colour, lw=1.0, label=f"{name}: p50 {p50:.0f}, p99 {p99:.0f} µs")
+    beyond = sum(int((values > edges[-1]).sum()) for values in decision_us.values())
+    total = sum(map(len, decision_us.values()))
+    if beyond:
+        told = f"{beyond} of {total:,} slower than {edges[-1]:.0f} µs, not shown"
+        axis.text(0.995, 0.03, told, transform=axis.transAxes, ha="right", fontsize=7, color=style.NEUTRAL)
     axis.set_xscale("log")
     axis.set_xlabel("time of one decision on this computer (µs)")
     axis.set_ylabel("share of decisions (%)")

@@ -70,16 +70,14 @@ def evaluation_section(found: Found) -> Section:
 
 
 def _evaluation_table(facts: dict[str, Any]) -> Table:
-    columns = ("controller", "what it is", "P_beta", "95 % interval", "% of untreated", "95 % interval",
-               "slots stimulated", "pulses an episode", "charge, % of 130 Hz", "reward a decision")  # fmt: skip
+    columns = ("controller", "what it is", "P_beta", "% of untreated", "slots stimulated", "pulses an episode",
+               "charge, % of 130 Hz", "reward a decision")  # fmt: skip
     rows = [
         (
             row["detail"],
             row["label"] or ("adaptive" if row["controller"] in ("policy", "on-off") else ""),
-            f"{row['P_beta_iqm']:.0f}",
-            between(row["P_beta_ci95"]) or "one plant",
-            f"{row['percent_of_untreated']:.0f}",
-            between(row["percent_of_untreated_ci95"]) or "one plant",
+            f"{row['P_beta_iqm']:.0f}{_interval(row['P_beta_ci95'])}",
+            f"{row['percent_of_untreated']:.0f}{_interval(row['percent_of_untreated_ci95'])}",
             percent(row["duty"]),
             f"{row['pulses']:,.0f}",
             f"{row['charge_percent_of_130Hz']:.0f}",
@@ -89,12 +87,18 @@ def _evaluation_table(facts: dict[str, Any]) -> Table:
     ]
     steps, seeds = facts["plan"]["steps"], len(facts["held_out_seeds"])
     caption = (
-        f"Interquartile means over {seeds} held-out plants, {steps} decisions each, with 95 % bootstrap intervals. "
+        f"Interquartile means over {seeds} held-out plants, {steps} decisions each, with 95 % bootstrap intervals "
+        "where there "
+        "are several plants. "
         "“Silenced”: the policy sees a constant in place of its observation. The best periodic train has at most the "
         "policy's pulses, random stimulation its duty."
     )
     marks = ["policy" if row["controller"] == "policy" else "" for row in facts["rows"]]
     return Table(columns, rows, caption, marks, numeric=range(2, len(columns)))
+
+
+def _interval(ci: list[float] | None) -> str:
+    return "" if ci is None else f" ({between(ci)})"
 
 
 # -- session -------------------------------------------------------------------------------------------------------
