@@ -13,7 +13,7 @@ from envs.biomarkers.multitaper import beta_trace
 from envs.config import EnvConfig, env_config
 from envs.errors import UserError
 from envs.plant.inputs import SmcQueue, SmcRenewal, round_half_up
-from envs.plant.network import Plant
+from envs.plant.kernels import KERNELS, AnyPlant
 from envs.plant.pallidum import H
 from envs.plant.state import Network, draw_network
 from envs.stimulation import CurrentBuilder, MaskSource, PulseSource
@@ -37,7 +37,7 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         UserError: wrong configuration, action or saved state.
     """
 
-    plant_type: type[Plant] = Plant  # a subclass may watch more, see envs.watch
+    plant_type: type[AnyPlant] | None = None  # None: by config.kernel; a subclass may watch more, see envs.watch
 
     metadata = {"render_modes": []}  # noqa: RUF012 (Gymnasium's own declaration)
 
@@ -52,7 +52,8 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         self._stride = round(c.stride_ms / c.dt_ms)
         self._new_windows = round(c.decision_ms / c.stride_ms)
         self._history = self._window + (c.n_obs - 1) * self._stride  # samples that the observed windows reach back
-        self.plant: Plant | None = None
+        self._plant_type = type(self).plant_type or KERNELS[c.kernel]
+        self.plant: AnyPlant | None = None
         self.spikes: NDArray[np.int64] = np.zeros((0, 2), dtype=np.int64)  # GPi spikes that the windows can hold
         self.pulse_samples: NDArray[np.int64] = np.zeros(0, dtype=np.int64)  # where pulses began, as far back
         self.trace: NDArray[np.float64] = np.zeros(0)  # P_beta of the observed windows, oldest first
@@ -84,7 +85,7 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
             self._smc.take(1)  # input sample 0 is never read
         else:
             self._smc = SmcRenewal(rng, c.dt_ms)
-        self.plant = self.plant_type(network or draw_network(self.np_random, c.pd), c.dt_ms)
+        self.plant = self._plant_type(network or draw_network(self.np_random, c.pd), c.dt_ms)
         self._current = CurrentBuilder(c.dt_ms)
         self.spikes = self.plant.advance(self._smc.take(n), np.zeros(n)).gpi_spikes
         self._origin = self.plant.sample  # time 0 of the stimulation clock
@@ -157,7 +158,7 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         edges = [round_half_up((first + j) * c.slot_ms / c.dt_ms) for j in range(c.slots + 1)]
         return [edge - edges[0] for edge in edges]
 
-    def _before_step(self, plant: Plant, n_samples: int) -> None:
+    def _before_step(self, plant: AnyPlant, n_samples: int) -> None:
         if isinstance(self._smc, SmcQueue):
             plant.state.gpi[H] = plant.state.gpi_h_inf  # the released code reloads h∞ in place of h
             self._smc.append_train(n_samples)
@@ -203,7 +204,7 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
 
     # -- input -------------------------------------------------------------------------------------------------------
 
-    def ready(self) -> Plant:
+    def ready(self) -> AnyPlant:
         """The plant, once there is one.
 
         Raises:
@@ -256,7 +257,7 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         if values["config"] != self.config.model_dump():
             raise UserError("the saved environment has another configuration than this one")
         c = self.config
-        self.plant = self.plant_type.from_state(values["plant"])
+        self.plant = self._plant_type.from_state(values["plant"])
         rng = np.random.Generator(np.random.PCG64())
         rng.bit_generator.state = values["rng"]
         self.np_random = rng

@@ -23,6 +23,7 @@ class EnvConfig(BaseModel):
     mode: Literal["recommended", "reference"] = "recommended"  # reference: with the oddities of the released code
     spectral_grid: Literal["fixed", "spikes"] = "fixed"  # of the window, or from the first to the last spike (released)
     dt_ms: float = 0.02  # ms, SEA-DBS paper
+    kernel: Literal["fast", "reference"] = "fast"  # of the plant: same spikes; the scalar reference is ten times slower
     pd: float = Field(1.0, ge=0.0, le=1.0)  # 0 healthy, 1 parkinsonian
     slots: int = Field(50, ge=1, le=256)  # pulse slots a decision
     stim_hz: float = Field(50.0, ge=2.0, le=185.0)  # Hz, slot rate

@@ -9,7 +9,7 @@ relative (the reference grid), observations and rewards within 1e-6 relative.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from envs.errors import UserError
 from envs.npz import read_npz
 from envs.plant.common import POPULATIONS
 from envs.plant.inputs import SMC_AMPLITUDE, SMC_WIDTH_MS
-from envs.plant.network import Plant, Record
+from envs.plant.kernels import KERNELS
+from envs.plant.network import Record
 from envs.plant.state import Network, disease_parameters
 from envs.stimulation import PULSE_AMPLITUDE, PULSE_WIDTH_MS
 from envs.wrappers import beta_reward
@@ -58,6 +59,7 @@ class Row:
     """The comparison of one file."""
 
     file: str
+    kernel: str  # of the plant: fast or reference
     equal: bool
     spikes_equal: bool
     max_dv_mV: float
@@ -83,14 +85,16 @@ def oracle_files(folder: Path) -> list[Path]:
     return files
 
 
-def verify(files: list[Path]) -> Iterator[Row]:
-    """Compare each file, one row after the other.
+def verify(files: list[Path], kernels: tuple[str, ...] = tuple(KERNELS)) -> Iterator[Row]:
+    """Compare each file with each kernel, one row after the other.
 
     Raises:
         UserError: a file cannot be read or lacks a field.
     """
     for file in files:
-        yield _verify_env(file) if file.name.startswith("env_") else _verify_run(file)
+        check = _verify_env if file.name.startswith("env_") else _verify_run
+        for kernel in kernels:
+            yield check(file, kernel)
 
 
 def oracle_network(data: Arrays, pd: float) -> Network:
@@ -117,10 +121,10 @@ def oracle_inputs(data: Arrays) -> tuple[NDArray[np.float64], NDArray[np.float64
     )
 
 
-def _verify_run(file: Path, make: Callable[[Network, float], Plant] = Plant) -> Row:
+def _verify_run(file: Path, kernel: str) -> Row:
     data = read_npz(file, RUN_KEYS)
     dt = float(data["dt_ms"])
-    plant = make(oracle_network(data, float(data["pd"])), dt)
+    plant = KERNELS[kernel](oracle_network(data, float(data["pd"])), dt)
     smc, dbs = oracle_inputs(data)
     records: list[Record] = []
     max_dv = 0.0
@@ -142,7 +146,7 @@ def _verify_run(file: Path, make: Callable[[Network, float], Plant] = Plant) -> 
         difference = difference or _first_difference(name, of_population, data[f"spk_{name}"], dt)
     _, _, beta = spectrum(gpi_spikes, 0, len(smc), dt, fixed_grid=False)
     relative = abs(beta / float(data["beta_13_35"]) - 1.0)
-    return _row(file, difference, max_dv, relative)
+    return _row(file, kernel, difference, max_dv, relative)
 
 
 def _first_difference(name: str, ours: NDArray[Any], theirs: NDArray[Any], dt_ms: float) -> str:
@@ -158,13 +162,13 @@ def _first_difference(name: str, ours: NDArray[Any], theirs: NDArray[Any], dt_ms
     return f"{name}: {len(ours)} spikes against {len(theirs)}, first difference at {sample * dt_ms:.2f} ms"
 
 
-def _row(file: Path, difference: str, max_dv: float, relative: float) -> Row:
+def _row(file: Path, kernel: str, difference: str, max_dv: float, relative: float) -> Row:
     spikes_equal = not difference
     if not difference and not max_dv <= MAX_DV_MV:
         difference = f"voltages differ by {max_dv:.3g} mV (allowed {MAX_DV_MV:g})"
     if not difference and not relative <= MAX_RELATIVE:
         difference = f"P_beta or observations differ by {relative:.3g} relative (allowed {MAX_RELATIVE:g})"
-    return Row(file.name, not difference, spikes_equal, max_dv, relative, difference)
+    return Row(file.name, kernel, not difference, spikes_equal, max_dv, relative, difference)
 
 
 class _ReplayedDraws(np.random.Generator):
@@ -180,13 +184,14 @@ class _ReplayedDraws(np.random.Generator):
 
 
 def oracle_env(
-    data: Arrays, env_type: type[BasalGangliaEnv] = BasalGangliaEnv
+    data: Arrays, env_type: type[BasalGangliaEnv] = BasalGangliaEnv, kernel: str = "reference"
 ) -> tuple[BasalGangliaEnv, dict[str, Any]]:
     """The environment of an environment file, and the options of the reset that replay its draws."""
     slots = data["actions"].shape[1]
     window = float(data["window_ms"])
     config = env_config(
         "paper-released",
+        kernel=kernel,
         dt_ms=float(data["dt_ms"]),
         slots=slots,
         stim_hz=slots * 1000.0 / float(data["len_ms"]),
@@ -200,9 +205,9 @@ def oracle_env(
     return env_type(config), options
 
 
-def _verify_env(file: Path) -> Row:
+def _verify_env(file: Path, kernel: str) -> Row:
     data = read_npz(file, ENV_KEYS)
-    env, options = oracle_env(data)
+    env, options = oracle_env(data, kernel=kernel)
     observation, _ = env.reset(seed=0, options=options)
     difference, max_dv, relative = "", 0.0, 0.0
     for step in range(len(data["actions"]) + 1):
@@ -221,4 +226,4 @@ def _verify_env(file: Path) -> Row:
         # The environment keeps spikes only as far back as its windows reach.
         theirs = theirs[theirs[:, 0] >= (spikes[0, 0] if len(spikes) else 0)]
         difference = difference or _first_difference(f"step {step}, biomarker", spikes, theirs, env.config.dt_ms)
-    return _row(file, difference, max_dv, relative)
+    return _row(file, kernel, difference, max_dv, relative)

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from envs.biomarkers.multitaper import beta_trace, spectrum
 from envs.errors import UserError
 from envs.npz import read_npz
+from envs.plant.batch import FastPlant
 from envs.plant.common import N_CELLS, POPULATIONS
 from envs.plant.inputs import SmcRenewal
-from envs.plant.network import Plant
 from envs.stimulation import regular_train
 from sea_dbs.files import atomic_write, write_json
 
@@ -69,7 +69,7 @@ def simulate(
     if seed < 0:
         raise UserError(f"--seed is {seed}: allowed are 0 and above")
     rng = np.random.default_rng(seed)
-    plant = Plant.draw(rng, CONDITIONS[condition], dt_ms)
+    plant = FastPlant.draw(rng, CONDITIONS[condition], dt_ms)
     smc = SmcRenewal(rng, dt_ms)
     n = plant.samples(seconds * 1000.0)
     current = regular_train(stim_hz, n, dt_ms)

@@ -25,9 +25,10 @@ def test_golden_set_is_complete() -> None:
     assert names == {f"s0_{c}_dt{dt}.npz" for c in conditions for dt in (10, 20)} | {"env_s0_short.npz"}
 
 
+@pytest.mark.parametrize("kernel", ["fast", "reference"])
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_every_spike_voltage_and_beta_is_reproduced(file: Path) -> None:
-    (row,) = verify([file])
+def test_every_spike_voltage_and_beta_is_reproduced(file: Path, kernel: str) -> None:
+    (row,) = verify([file], (kernel,))
     assert row.equal, row.first_difference
     assert row.spikes_equal
     assert row.max_dv_mV <= 1e-5
@@ -62,7 +63,7 @@ def test_command_reports_one_moved_spike(tmp_path: Path) -> None:
 def test_command_reports_a_wrong_beta(tmp_path: Path) -> None:
     beta = read_npz(GOLDEN / "s0_pd_dt10.npz", RUN_KEYS)["beta_13_35"]
     _with(tmp_path, "s0_pd_dt10.npz", beta_13_35=beta * (1.0 + 2e-6))
-    (row,) = verify(oracle_files(tmp_path))
+    (row,) = verify(oracle_files(tmp_path), ("fast",))
     assert row.spikes_equal
     assert not row.equal
 

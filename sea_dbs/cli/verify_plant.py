@@ -17,26 +17,27 @@ def verify_plant(
     oracle_dir: Annotated[Path, typer.Argument(metavar="ORACLE_DIR", help="Folder with oracle files (*.npz).")],
     json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
 ) -> None:
-    """Compare the plant with reference runs: spikes, voltages, P_beta. Exit code 1 if any differs."""
+    """Compare both kernels of the plant with reference runs: spikes, voltages, P_beta. Exit code 1 if any differs."""
     import json as json_module
 
+    from envs.plant.kernels import KERNELS
     from envs.verify import oracle_files, verify
     from sea_dbs.progress import progress
 
     files = oracle_files(oracle_dir)
     rows = []
-    with progress("verify-plant", total=len(files)) as bar:
+    with progress("verify-plant", total=len(files) * len(KERNELS)) as bar:
         for row in verify(files):
             rows.append(row)
-            bar.update(1, row.file)
+            bar.update(1, f"{row.file} {row.kernel}")
             if not json:
                 verdict = "equal" if row.equal else f"DIFFERS ({row.first_difference})"
                 typer.echo(
-                    f"{row.file:24} |ΔV| ≤ {row.max_dv_mV:.1e} mV   P_beta within {row.beta_relative:.1e}   {verdict}"
+                    f"{row.file:22} {row.kernel:9} |ΔV| ≤ {row.max_dv_mV:.1e} mV   P_beta within {row.beta_relative:.1e}   {verdict}"
                 )
     equal = sum(row.equal for row in rows)
     if json:
-        result = {"equal": equal, "files": len(rows), "rows": [row.to_dict() for row in rows]}
+        result = {"equal": equal, "comparisons": len(rows), "rows": [row.to_dict() for row in rows]}
         typer.echo(json_module.dumps(result, indent=2))
     else:
         typer.echo(f"{equal} of {len(rows)} equal")
