@@ -32,6 +32,7 @@ from firmware_bridge.session import run_parts, run_session
 from firmware_bridge.summary import beta_trace, summarise
 from sea_dbs.controllers import RandomDuty
 
+START_S = 150.0  # s in which a process has compiled the plant, on a busy machine
 BENCH = "bench mode: simulated electrode only; research use only"
 
 
@@ -235,13 +236,20 @@ def test_a_board_that_dies_is_one_sentence(export: Path, tmp_path: Path) -> None
     assert len(table(tmp_path / "out", "decisions")) == 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops(tmp_path: Path, number: signal.Signals) -> None:
+def test_sigterm_stops(export: Path, tmp_path: Path) -> None:
+    handler = signal.getsignal(signal.SIGTERM)
+    with broken_session(tmp_path, export) as (_, plan), pytest.raises(KeyboardInterrupt):
+        run_parts(plan, replace(prepare(plan), controller=Breaks(lambda: os.kill(os.getpid(), signal.SIGTERM))))
+    assert table(tmp_path / "out", "session")[0]["outcome"] == "interrupted"
+    assert signal.getsignal(signal.SIGTERM) is handler
+
+
+def test_ctrl_c_stops(tmp_path: Path) -> None:
     export = make_export(tmp_path / "export", LONG)
     with HostBoard(electrode_log=tmp_path / "electrode.log") as board:
         session = start(export, board, tmp_path / "out", "--steps", "1000")
         wait_for(tmp_path / "out", 2)
-        session.send_signal(number)
+        session.send_signal(signal.SIGINT)
         _, error = session.communicate(timeout=60)
         assert session.returncode == 130, error
         assert "Traceback" not in error
@@ -264,7 +272,7 @@ def start(export: Path, board: HostBoard, out: Path, *more: str) -> subprocess.P
 
 def wait_for(out: Path, decisions: int) -> None:
     """Until so many decisions stand in the record, which is read while it is written."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + START_S
     while time.monotonic() < end:
         if (out / "session.sqlite").exists():
             try:
@@ -276,24 +284,21 @@ def wait_for(out: Path, decisions: int) -> None:
             if count >= decisions:
                 return
         time.sleep(0.01)
-    raise AssertionError(f"no {decisions} decisions within a minute")
+    raise AssertionError(f"no {decisions} decisions within {START_S:g} s")
 
 
 @pytest.mark.parametrize("mode", ["realtime", "lockstep"])
 def test_a_killed_host_gives_no_pulse_after_its_lease(tmp_path: Path, mode: str) -> None:
-    """SIGKILL in the middle of a decision of fifty pulses; judged in device time, from the board's own trace."""
-    export = make_export(tmp_path / "export", LONG)
+    """SIGKILL at the beginning of a decision of 200 pulses (4 s); judged in device time, from the board's own trace."""
+    export = make_export(tmp_path / "export", {**LONG, "slots": 200})
     log = tmp_path / "electrode.log"
     with HostBoard(electrode_log=log) as board:
         more = ("--steps", "1000", *(("--realtime",) if mode == "realtime" else ()))
         session = start(export, board, tmp_path / "out", *more)
         wait_for(tmp_path / "out", 2)
-        if mode == "realtime":  # 0.3 s into the next decision
-            begun = len(table(tmp_path / "out", "decisions"))
-            wait_for(tmp_path / "out", begun + 1)
-            time.sleep(0.3)
+        if mode == "realtime":
+            time.sleep(0.5)
         os.kill(session.pid, signal.SIGKILL)
-        killed = time.time()
         session.communicate(timeout=30)
         end = time.monotonic() + 10
         while electrode_log(log)[-1].get("state") != "FALLBACK" and time.monotonic() < end:
@@ -303,26 +308,25 @@ def test_a_killed_host_gives_no_pulse_after_its_lease(tmp_path: Path, mode: str)
         with BoardClient(SerialLink(board.port)) as client:
             assert client.hello().refusal == 0  # a fresh handshake is welcome again
     pulses = [line["t_us"] for line in lines if "pulse" in line]
-    contact = [line for line in lines if line.get("lease_until_us")][-1]  # the last order or renewal that came
+    contacts = [line for line in lines if line.get("lease_until_us")]  # orders and renewals that the board took
     fallback = [line for line in lines if line.get("state") == "FALLBACK"][-1]
-    assert contact["lease_until_us"] == contact["t_us"] + 300_000
-    assert pulses[-1] <= contact["lease_until_us"]
-    assert max(pulses[-1], fallback["t_us"]) <= contact["t_us"] + 300_000 + 20_000
+    last_contact_us = contacts[-1]["t_us"]
+    assert contacts[-1]["lease_until_us"] == last_contact_us + 300_000
     assert fallback["cause"] == "LEASE_ENDED"
+    assert max(pulses[-1], fallback["t_us"]) <= last_contact_us + 300_000 + 20_000
     assert lines.index(fallback) > max(i for i, line in enumerate(lines) if "pulse" in line)
-    recording = tmp_path / "out" / "session.sqlite"
-    last = table(tmp_path / "out", "decisions")[-1]
-    assert summarise(recording)["outcome"].startswith("the host died")
-    assert summarise(recording)["safety"]["violations"] == 0
-    if mode == "realtime":
-        # Thirty more slots were ordered: it was the lease that ended them.
-        assert pulses[-1] < last["start_us"] + 45 * 20_000
-        assert last["ack_us"] <= contact["t_us"]
-        # Nothing older than a second of wall time is missing from the record.
-        recorded = {row["device_us"] for row in table(tmp_path / "out", "pulses")}
-        moment = last["ack_us"] + (killed - last["host_ack"]) * 1e6  # of the kill, in device time
-        assert all(t in recorded for t in pulses if last["sample_us"] <= t < moment - 1_000_000)
-        assert max(recorded) > moment - 1_000_000
+    decision = table(tmp_path / "out", "decisions")[1]
+    assert decision["P_beta"] is None  # it was under way
+    assert pulses[-1] < decision["start_us"] + 190 * 20_000  # more was ordered: it was the lease that ended it
+    summary = summarise(tmp_path / "out" / "session.sqlite")
+    assert summary["outcome"].startswith("the host died")
+    assert summary["safety"]["violations"] == 0
+    if mode == "realtime":  # device time is wall time: all that the host sent is there, but for the last second
+        sent = {row["device_us"] for row in table(tmp_path / "out", "events") if row["kind"] == "renew"}
+        sent |= {row["ack_us"] for row in table(tmp_path / "out", "decisions")}
+        old = [line["t_us"] for line in contacts if line["t_us"] < contacts[-2]["t_us"] - 1_000_000]
+        assert len(old) > 10
+        assert set(old) <= sent
 
 
 # -- real time -----------------------------------------------------------------------------------------------------
@@ -465,4 +469,5 @@ def test_the_audit_wants_an_order_for_each_pulse(audited: dict[str, list[dict[st
     assert len(audit(session[0], silent, pulses, events).violations) == len(pulses) > 0
     unheard = [row for row in decisions if row["decision_index"] == 0]
     assert any("nobody" in found for found in audit(session[0], unheard, pulses, events).violations)
-    assert any("after the lease" in found for found in audit(session[0], unheard, pulses, events).violations)
+    silence = [row for row in events if row["kind"] != "renew"]
+    assert any("after the lease" in found for found in audit(session[0], unheard, pulses, silence).violations)
