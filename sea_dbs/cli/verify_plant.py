@@ -32,9 +32,8 @@ def verify_plant(
             bar.update(1, f"{row.file} {row.kernel}")
             if not json:
                 verdict = "equal" if row.equal else f"DIFFERS ({row.first_difference})"
-                typer.echo(
-                    f"{row.file:22} {row.kernel:9} |ΔV| ≤ {row.max_dv_mV:.1e} mV   P_beta within {row.beta_relative:.1e}   {verdict}"
-                )
+                numbers = f"|ΔV| ≤ {row.max_dv_mV:.1e} mV   P_beta within {row.beta_relative:.1e}"
+                typer.echo(f"{row.file:22} {row.kernel:9} {numbers}   {verdict}")
     equal = sum(row.equal for row in rows)
     if json:
         result = {"equal": equal, "comparisons": len(rows), "rows": [row.to_dict() for row in rows]}
