@@ -41,11 +41,11 @@ def evaluate(
 
     plan = Plan(tuple(name.strip() for name in controllers.split(",") if name.strip()), seeds, steps)
     result = run_evaluation(run, out, plan, overwrite=overwrite, resume=resume)
-    _print_table(result["rows"])
+    print_table(result["rows"])
     typer.echo(f"written: {out}")
 
 
-def _print_table(rows: list[dict[str, Any]]) -> None:
+def print_table(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
