@@ -8,9 +8,9 @@ Four tables, documented in `SCHEMA` (the comments stay in the file: ``sqlite3 se
 - ``pulses``: what came on the electrode channel, never what was promised.
 - ``events``: handshakes, changes of the board's state, faults, refusals, renewals, missed deadlines.
 
-Columns ``host_*`` hold wall-clock times of the host and differ from run to run; with the board in lockstep all other
-columns of two sessions with the same seed are equal, byte for byte. ``*_us`` without ``host_`` is device time, but for
-``plant_us`` (the plant's clock, 0 = end of the reset).
+`sea_dbs.report.session_data` reads the file. Columns ``host_*`` hold wall-clock times of the host and differ from run to
+run; with the board in lockstep all other columns of two sessions with the same seed are equal, byte for byte. ``*_us``
+without ``host_`` is device time, but for ``plant_us`` (the plant's clock, 0 = end of the reset).
 
 Every decision is committed when it is ordered and when it is over, everything else at most `FLUSH_S` later. A commit is
 handed to the operating system, so that it outlives the process; after a power cut the newest second may be missing, but
@@ -23,7 +23,7 @@ import hashlib
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from types import TracebackType
@@ -33,9 +33,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.errors import UserError
+from sea_dbs.report.session_data import SCHEMA_VERSION  # also PRAGMA user_version of the file
 
 SESSION_FILE = "session.sqlite"
-SCHEMA_VERSION = 1  # also PRAGMA user_version of the file
 FLUSH_S = 0.4  # s of wall time after which what was written is committed
 
 SCHEMA = """
@@ -298,40 +298,3 @@ class Recorder:
 
 def _values(row: DecisionRow | PulseRow) -> dict[str, Any]:
     return {field.name: getattr(row, field.name) for field in fields(row)}
-
-
-def open_recording(path: Path) -> sqlite3.Connection:
-    """Open a recording to read it, also while it is being written or after its writer was killed.
-
-    Rows are `sqlite3.Row` (values by column name). The caller closes it.
-
-    Raises:
-        UserError: missing, no recording, or of another schema version.
-    """
-    if not path.is_file():
-        raise UserError(f"there is no recording {path}")
-    try:
-        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-        db.row_factory = sqlite3.Row
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-    except sqlite3.Error as error:
-        raise UserError(f"{path} is no recording of a session: {error}") from None
-    if version != SCHEMA_VERSION:
-        db.close()
-        raise UserError(f"{path} has the schema version {version}: this version reads {SCHEMA_VERSION}")
-    return db
-
-
-def read_table(path: Path, table: str) -> list[dict[str, Any]]:
-    """All rows of ``session``, ``decisions``, ``pulses`` or ``events``, in order.
-
-    Raises:
-        UserError: as `open_recording`, or the file is damaged.
-    """
-    if table not in ("session", "decisions", "pulses", "events"):
-        raise UserError(f"a recording has no table '{table}': session, decisions, pulses, events")
-    with closing(open_recording(path)) as db:
-        try:
-            return [dict(row) for row in db.execute(f"SELECT * FROM {table} ORDER BY 1")]
-        except sqlite3.Error as error:
-            raise UserError(f"{path} is damaged: {error}") from None

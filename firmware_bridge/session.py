@@ -34,6 +34,8 @@ from firmware_bridge.signals import deaf, interruptible
 from firmware_bridge.summary import summarise
 from sea_dbs.files import atomic_write, prepare_output_dir, write_json
 from sea_dbs.manifest import machine
+from sea_dbs.report.session_data import read_session
+from sea_dbs.report.session_figure import draw
 from sea_dbs.rollout import begin, rollout
 
 SUMMARY = "summary.json"
@@ -166,9 +168,7 @@ def finish(out: Path) -> dict[str, Any]:
     summary = summarise(path)
     write_json(out / SUMMARY, summary)
     try:
-        from firmware_bridge.session_figure import draw
-
-        picture = draw(path)
+        picture = draw(read_session(path))
     except UserError as error:
         if "extra" not in str(error):
             raise

@@ -1,19 +1,16 @@
-"""What a recording amounts to: summary.json and the session's picture, both from the SQLite file alone."""
+"""What a recording amounts to: summary.json, from the SQLite file alone."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from envs.basal_ganglia import OBSERVATION_SCALE
 from envs.stimulation import DEVICE_AMPLITUDE_UA, DEVICE_WIDTH_US
 from firmware_bridge.audit import audit
-from firmware_bridge.recorder import read_table
+from sea_dbs.report.session_data import read_session
 
 CONTINUOUS_HZ = 130.0  # the usual continuous stimulation, to which charge is compared
 
@@ -26,15 +23,14 @@ def summarise(path: Path) -> dict[str, Any]:
     Raises:
         UserError: no recording, or a damaged one.
     """
-    session = read_table(path, "session")[0]
-    decisions, pulses, events = (read_table(path, name) for name in ("decisions", "pulses", "events"))
-    done = [row for row in decisions if row["P_beta"] is not None]
+    data = read_session(path)
+    session, decisions, pulses, events = data.session, data.decisions, data.pulses, data.events
+    done = data.done
     beta = [row["P_beta"] for row in done]
     checked = audit(session, decisions, pulses, events)
     slots = session["slots"] * len(done)
     seconds = slots * session["slot_us"] * 1e-6
     continuous_uC = CONTINUOUS_HZ * seconds * DEVICE_AMPLITUDE_UA * DEVICE_WIDTH_US * 1e-6
-    delivered = sum(row["pulses"] for row in done)
     return {
         "mode": session["mode"],
         "outcome": session["outcome"] or "the host died before the session ended",
@@ -50,13 +46,13 @@ def summarise(path: Path) -> dict[str, Any]:
             "last": beta[-1] if beta else None,
             "mean": float(np.mean(beta)) if beta else None,
         },
-        "duty": delivered / slots if slots else 0.0,
+        "duty": data.duty(),
         "pulses": len(pulses),
         "charge_uC": checked.charge_uC,
         "charge_nC_cm2": sum(row["charge_nC_cm2"] for row in done),
         "charge_percent_of_continuous_130_Hz": 100.0 * checked.charge_uC / continuous_uC if seconds else 0.0,
         "latency_us": {
-            "sample_to_pulse": _quantiles(sample_to_pulse(decisions, pulses)),
+            "sample_to_pulse": _quantiles([round(value) for value in data.sample_to_pulse_us()]),
             "sample_to_pulse_is": "device time from the newest sample to the decision's first pulse, less that pulse's "
             "place in the mask"
             + (" (0 in lockstep: the clock stands while the host decides)" if session["clock"] == "lockstep" else ""),
@@ -76,53 +72,10 @@ def summarise(path: Path) -> dict[str, Any]:
             "largest_charge_uC_per_phase": checked.largest_charge_uC,
             "checked_against": "compiled limits and orders, from the electrode channel",
         },
-        "hashes": json.loads(session["hashes"]),
+        "hashes": data.hashes,
         "sea_dbs_version": session["sea_dbs_version"],
         "git_commit": session["git_commit"],
     }
-
-
-def sample_to_pulse(decisions: Sequence[Row], pulses: Sequence[Row]) -> list[int]:
-    """µs of device time from a decision's newest sample to its first pulse, less that pulse's place in the mask."""
-    first: dict[int, int] = {}
-    for pulse in pulses:
-        if pulse["decision_id"] is not None:
-            first.setdefault(pulse["decision_id"], pulse["device_us"])
-    found = []
-    for row in decisions:
-        if row["decision_id"] in first:
-            t = first[row["decision_id"]]
-            slot = round((t - row["start_us"]) / row["slot_period_us"])
-            found.append(t - slot * row["slot_period_us"] - row["sample_us"])
-    return found
-
-
-def beta_trace(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """P_beta of every window over the session: (times of the windows' ends, s on the plant's clock; P_beta), both (n,).
-
-    Raises:
-        UserError: no recording, or a damaged one.
-    """
-    session = read_table(path, "session")[0]
-    decisions = read_table(path, "decisions")
-    stride_s = json.loads(session["env_config"])["stride_ms"] * 1e-3
-    ends = [(row["plant_us"] * 1e-6, row["observation"]) for row in decisions]
-    if session["final_observation"] is not None and decisions:
-        length_s = session["slots"] * session["slot_us"] * 1e-6
-        ends.append((ends[-1][0] + length_s, session["final_observation"]))
-    times: list[NDArray[np.float64]] = []
-    values: list[NDArray[np.float64]] = []
-    before = -np.inf
-    for end, data in ends:
-        observed = np.frombuffer(data, "<f4").astype(np.float64) * OBSERVATION_SCALE
-        t = end - stride_s * np.arange(len(observed) - 1, -1, -1)
-        new = t > before + 1e-9
-        times.append(t[new])
-        values.append(observed[new])
-        before = end
-    if not times:
-        return np.zeros(0), np.zeros(0)
-    return np.concatenate(times), np.concatenate(values)
 
 
 def _quantiles(values: Sequence[int]) -> dict[str, float | int | None]:

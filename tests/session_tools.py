@@ -21,8 +21,9 @@ from firmware_bridge.board import HostBoard
 from firmware_bridge.client import BoardClient
 from firmware_bridge.electrode import Electrode, shake_hands
 from firmware_bridge.links import SerialLink
-from firmware_bridge.recorder import Recorder, read_table
+from firmware_bridge.recorder import Recorder
 from sea_dbs.files import sha256_file, sha256_json
+from sea_dbs.report.session_data import read_session
 
 SHORT: dict[str, Any] = {  # a decision of 0.2 s, a reset of 0.4 s
     "slots": 10,
@@ -148,12 +149,19 @@ def electrode_log(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
+def table_of(folder: Path, name: str) -> list[dict[str, Any]]:
+    """Rows of ``session``, ``decisions``, ``pulses`` or ``events`` of a session folder."""
+    data = read_session(folder / "session.sqlite")
+    rows = {"session": [data.session], "decisions": data.decisions, "pulses": data.pulses, "events": data.events}
+    return rows[name]
+
+
 def repeatable(folder: Path) -> dict[str, list[dict[str, Any]]]:
     """Everything a recording holds but wall-clock times and what the machine was doing."""
     return {
         table: [
             {name: value for name, value in row.items() if not name.startswith("host_") and name != "git_commit"}
-            for row in read_table(folder / "session.sqlite", table)
+            for row in table_of(folder, table)
         ]
         for table in ("session", "decisions", "pulses", "events")
     }

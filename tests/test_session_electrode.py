@@ -20,8 +20,8 @@ from firmware_bridge.codes import Cause, ElectrodeFault, NackCode, State
 from firmware_bridge.electrode import Electrode, shake_hands
 from firmware_bridge.links import SerialLink
 from firmware_bridge.policy import BoardPolicy
-from firmware_bridge.recorder import read_table
 from sea_dbs.controllers import Action, Always, Never, Observation, RandomDuty
+from sea_dbs.report.session_data import read_session
 from sea_dbs.rollout import Env, rollout
 
 ONES = np.ones(10, np.int8)
@@ -48,7 +48,7 @@ def test_lockstep_is_the_simulation_byte_for_byte(tmp_path: Path, preset: str, s
         policy = board_policy(RandomDuty(config.slots, 0.5, seed=5), made, config.n_obs, config.slots)
         assert observed(env, policy, steps) == pure
     assert sum(pulses for _, _, pulses in pure) > steps // 4
-    assert len(read_table(tmp_path / "session.sqlite", "pulses")) == sum(pulses for _, _, pulses in pure)
+    assert len(read_session(tmp_path / "session.sqlite").pulses) == sum(pulses for _, _, pulses in pure)
 
 
 def test_a_mask_without_a_controller_is_ordered_too(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_a_long_decision_is_renewed_each_100_ms(tmp_path: Path) -> None:
         pulses = [p for t in range(20_000, 1_020_000, 20_000) for p in made.electrode.until(t)]
         assert made.client.status().slots_lapsed == 0
     assert pulses == [Pulse(t, 300.0, 0.3) for t in range(0, 1_000_000, 20_000)]
-    renewed = [row["device_us"] for row in read_table(tmp_path / "session.sqlite", "events") if row["kind"] == "renew"]
+    renewed = [row["device_us"] for row in read_session(tmp_path / "session.sqlite").events if row["kind"] == "renew"]
     assert renewed == list(range(100_000, 1_000_000, 100_000))
 
 
@@ -92,9 +92,9 @@ def test_an_ack_is_no_pulse(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="SAFE_OFF"):
             made.electrode.until(20_000)
         assert made.electrode.pulse_count == 0
-    events = read_table(tmp_path / "session.sqlite", "events")
+    events = read_session(tmp_path / "session.sqlite").events
     assert any(row["kind"] == "fault" and "stimulator" in row["text"] for row in events)
-    assert read_table(tmp_path / "session.sqlite", "pulses") == []
+    assert read_session(tmp_path / "session.sqlite").pulses == []
 
 
 def test_a_clamped_amplitude_reaches_the_plant_clamped(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_clamped_amplitude_reaches_the_plant_clamped(tmp_path: Path) -> None:
         base_env(env).pulse_source = made.electrode
         (step,) = rollout([env], board_policy(Always(10), made, 10, 10), 1, [0])
     assert step.infos[0]["charge_nC_cm2"] == pytest.approx(10 * 200.0 * 0.3)
-    (row,) = read_table(tmp_path / "session.sqlite", "decisions")
+    (row,) = read_session(tmp_path / "session.sqlite").decisions
     assert row["applied_amplitude_uA"] == 2000
     assert row["clamp"] != 0
     assert row["reason"].startswith("clamped: ")
@@ -118,12 +118,12 @@ def test_a_refused_order_is_a_decision_without_pulses(tmp_path: Path) -> None:
         policy.init_state(1)
         assert policy.act(np.zeros((1, 10), np.float32)).tolist() == [[0] * 10]
         assert made.electrode.deadline_misses == 1
-    (row,) = read_table(tmp_path / "session.sqlite", "decisions")
+    (row,) = read_session(tmp_path / "session.sqlite").decisions
     assert row["nack"] == NackCode.START
     assert row["mask"] == "1" * 10
     assert row["applied_mask"] == "0" * 10
     assert row["reason"].startswith("refused: start 20000 is outside")
-    assert {"nack", "deadline"} <= {r["kind"] for r in read_table(tmp_path / "session.sqlite", "events")}
+    assert {"nack", "deadline"} <= {r["kind"] for r in read_session(tmp_path / "session.sqlite").events}
 
 
 def test_fallback_is_left_by_a_fresh_handshake(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_fallback_is_left_by_a_fresh_handshake(tmp_path: Path) -> None:
         assert made.electrode.order([1] * 10).nack is None
         assert [p.t_us for p in made.electrode.until(420_000)] == [400_000]
         assert made.electrode.resumptions == 1
-    states = [r["code"] for r in read_table(tmp_path / "session.sqlite", "events") if r["kind"] == "state"]
+    states = [r["code"] for r in read_session(tmp_path / "session.sqlite").events if r["kind"] == "state"]
     assert states[-1] == State.CLOSED_LOOP
 
 
@@ -165,7 +165,7 @@ def test_no_pulse_after_stop(tmp_path: Path) -> None:
         made.electrode.stop()
         assert made.electrode.state is State.IDLE
         assert made.bench.grounded
-    recorded = [row["device_us"] for row in read_table(tmp_path / "session.sqlite", "pulses")]
+    recorded = [row["device_us"] for row in read_session(tmp_path / "session.sqlite").pulses]
     logged = [line["t_us"] for line in electrode_log(tmp_path / "electrode.log") if "pulse" in line]
     assert recorded == logged == [0, 20_000, 40_000]
 
@@ -214,7 +214,7 @@ def test_a_wrong_answer_is_never_ordered(tmp_path: Path, answer: Any) -> None:
         with pytest.raises(UserError, match="'wrong' answered with"):
             policy.act(np.zeros((1, 10), np.float32))
         assert made.client.status().state == State.ARMED
-    assert read_table(tmp_path / "session.sqlite", "decisions") == []
+    assert read_session(tmp_path / "session.sqlite").decisions == []
 
 
 @pytest.mark.parametrize(
@@ -236,4 +236,4 @@ def test_a_wrong_observation_is_never_decided_on(tmp_path: Path, observation: An
         with pytest.raises(UserError, match="one environment"):
             policy.init_state(2)
         assert made.client.status().state == State.ARMED
-    assert read_table(tmp_path / "session.sqlite", "decisions") == []
+    assert read_session(tmp_path / "session.sqlite").decisions == []

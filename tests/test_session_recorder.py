@@ -22,9 +22,8 @@ from firmware_bridge.recorder import (
     Recorder,
     blob,
     digest,
-    open_recording,
-    read_table,
 )
+from sea_dbs.report.session_data import read_session
 
 WRITER = """
 import sys, time
@@ -76,16 +75,16 @@ def test_is_read_while_it_is_written(tmp_path: Path) -> None:
     with Recorder(path, SESSION_COLUMNS) as recorder:
         recorder.pulses([PULSE])
         recorder.decision(decision(0))  # commits what came before, too
-        (row,) = read_table(path, "decisions")
+        (row,) = read_session(path).decisions
         assert np.array_equal(np.frombuffer(row["observation"], "<f4"), OBSERVATION)
         assert row["observation_sha256"] == digest(row["observation"])
         assert row["P_beta"] is None
-        assert read_table(path, "pulses")[0]["residual_pC"] == 0
+        assert read_session(path).pulses[0]["residual_pC"] == 0
         recorder.outcome(0, Outcome(400.0, 410.0, -1.0, 2, 180.0))
-        assert read_table(path, "decisions")[0]["P_beta_last"] == 410.0
-        assert read_table(path, "session")[0]["outcome"] is None
+        assert read_session(path).decisions[0]["P_beta_last"] == 410.0
+        assert read_session(path).session["outcome"] is None
         recorder.set_session(outcome="finished")
-    assert read_table(path, "session")[0]["outcome"] == "finished"
+    assert read_session(path).session["outcome"] == "finished"
     with sqlite3.connect(path) as db:
         assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -104,7 +103,7 @@ def test_kill_loses_less_than_a_second(tmp_path: Path) -> None:
     writer.wait()
     written = [line.split() for line in writer.stdout.read().splitlines() if len(line.split()) == 2]
     writer.stdout.close()
-    kept = read_table(path, "events")
+    kept = read_session(path).events
     assert len(kept) > 50
     assert [row["device_us"] for row in kept] == list(range(len(kept)))
     assert float(written[-1][1]) - kept[-1]["host_time"] < 1.0
@@ -140,7 +139,7 @@ def test_full_disk_is_one_sentence_and_keeps_what_was_flushed(tmp_path: Path) ->
     assert int(count) > 10
     assert str(path) in sentence
     assert "stays readable" in sentence
-    assert [row["device_us"] for row in read_table(path, "events")] == list(range(int(count)))
+    assert [row["device_us"] for row in read_session(path).events] == list(range(int(count)))
 
 
 def test_an_old_recording_is_not_written_over(tmp_path: Path) -> None:
@@ -148,7 +147,7 @@ def test_an_old_recording_is_not_written_over(tmp_path: Path) -> None:
     Recorder(path, SESSION_COLUMNS).close()
     with pytest.raises(UserError, match="overwrite"):
         Recorder(path, SESSION_COLUMNS)
-    assert len(read_table(path, "session")) == 1
+    assert read_session(path).session["mode"] == "test"
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
@@ -159,16 +158,14 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "session.sqlite"
     with pytest.raises(UserError, match="no recording"):
-        read_table(path, "events")
+        read_session(path)
     path.write_bytes(b"not a database, but longer than the header of one " * 4)
     with pytest.raises(UserError, match="no recording"):
-        read_table(path, "events")
+        read_session(path)
     path.unlink()
     Recorder(path, SESSION_COLUMNS).close()
-    with pytest.raises(UserError, match="no table"):
-        read_table(path, "events; DROP TABLE events")
     db = sqlite3.connect(path)
     db.execute("PRAGMA user_version = 99")
     db.close()
     with pytest.raises(UserError, match="schema version 99"):
-        open_recording(path)
+        read_session(path)

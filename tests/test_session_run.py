@@ -17,7 +17,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from session_tools import LONG, command, electrode_log, make_export, repeatable, run
+from session_tools import LONG, command, electrode_log, make_export, run, table_of
 
 from envs.errors import UserError
 from firmware_bridge.audit import audit
@@ -27,10 +27,10 @@ from firmware_bridge.client import BoardClient
 from firmware_bridge.codes import State
 from firmware_bridge.links import SerialLink
 from firmware_bridge.plan import SessionPlan, prepare
-from firmware_bridge.recorder import open_recording, read_table
 from firmware_bridge.session import run_parts, run_session
-from firmware_bridge.summary import beta_trace, summarise
+from firmware_bridge.summary import summarise
 from sea_dbs.controllers import RandomDuty
+from sea_dbs.report.session_data import read_session
 
 START_S = 150.0  # s in which a process has compiled the plant, on a busy machine
 BENCH = "bench mode: simulated electrode only; research use only"
@@ -49,10 +49,6 @@ def finished(export: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def table(folder: Path, name: str) -> list[dict[str, Any]]:
-    return read_table(folder / "session.sqlite", name)
-
-
 def state_of(board: HostBoard) -> State:
     """The board's state, as a stranger sees it."""
     with Bench(board.electrode, stepped=False) as bench:
@@ -64,8 +60,8 @@ def state_of(board: HostBoard) -> State:
 
 
 def test_every_decision_says_why(finished: Path, export: Path) -> None:
-    session = table(finished, "session")[0]
-    decisions = table(finished, "decisions")
+    session = table_of(finished, "session")[0]
+    decisions = table_of(finished, "decisions")
     assert session["outcome"] == "finished"
     assert session["mode"] == BENCH
     assert len(decisions) == 5
@@ -87,7 +83,7 @@ def test_every_decision_says_why(finished: Path, export: Path) -> None:
 
 def test_summary_is_what_the_record_says(finished: Path) -> None:
     summary = json.loads((finished / "summary.json").read_text())
-    decisions, pulses = table(finished, "decisions"), table(finished, "pulses")
+    decisions, pulses = table_of(finished, "decisions"), table_of(finished, "pulses")
     assert summary == summarise(finished / "session.sqlite")
     assert summary["mode"] == BENCH
     assert summary["P_beta"]["last"] == decisions[-1]["P_beta"]
@@ -109,7 +105,7 @@ def test_summary_is_what_the_record_says(finished: Path) -> None:
 
 
 def test_beta_trace_is_gapless(finished: Path) -> None:
-    times, beta = beta_trace(finished / "session.sqlite")
+    times, beta = read_session(finished / "session.sqlite").beta_trace()
     assert len(times) == 10 + 5 * 10  # first observation, then ten windows a decision
     assert np.allclose(np.diff(times), 0.02)
     assert times[-1] == pytest.approx(1.0)
@@ -131,7 +127,7 @@ def test_two_sessions_record_the_same(finished: Path, export: Path, tmp_path: Pa
 def test_a_baseline_needs_no_policy(tmp_path: Path) -> None:
     plan = SessionPlan(out=tmp_path / "out", controller="periodic", hz=10.0, preset="realtime", steps=20, quiet=True)
     assert run_session(plan)["pulses"] == 4
-    assert all(row["logits"] is None for row in table(tmp_path / "out", "decisions"))
+    assert all(row["logits"] is None for row in table_of(tmp_path / "out", "decisions"))
 
 
 def test_a_board_is_used_again(export: Path, tmp_path: Path) -> None:
@@ -141,9 +137,9 @@ def test_a_board_is_used_again(export: Path, tmp_path: Path) -> None:
             plan = SessionPlan(out=tmp_path / name, policy=export, port=board.port, steps=2, seed=4, quiet=True)
             assert run_session(plan)["outcome"] == "finished"
         assert state_of(board) is State.IDLE
-    first, second = table(tmp_path / "one", "decisions"), table(tmp_path / "two", "decisions")
+    first, second = table_of(tmp_path / "one", "decisions"), table_of(tmp_path / "two", "decisions")
     assert [row["observation"] for row in first] == [row["observation"] for row in second]
-    assert table(tmp_path / "two", "session")[0]["offset_us"] > 400_000  # another device time, the same plant
+    assert table_of(tmp_path / "two", "session")[0]["offset_us"] > 400_000  # another device time, the same plant
 
 
 # -- however it ends, STOP -----------------------------------------------------------------------------------------
@@ -195,8 +191,8 @@ def test_nan_is_never_decided_on(export: Path, tmp_path: Path) -> None:
         parts = prepare(plan)
         with pytest.raises(UserError, match=r"nan .*finite"):
             run_parts(plan, replace(parts, env=Blind(parts.env)))
-    assert len(table(tmp_path / "out", "decisions")) == 2
-    assert "finite" in table(tmp_path / "out", "session")[0]["outcome"]
+    assert len(table_of(tmp_path / "out", "decisions")) == 2
+    assert "finite" in table_of(tmp_path / "out", "session")[0]["outcome"]
     assert summarise(tmp_path / "out" / "session.sqlite")["decisions"] == 2
 
 
@@ -206,7 +202,7 @@ def test_a_program_error_stops_too(export: Path, tmp_path: Path) -> None:
 
     with broken_session(tmp_path, export) as (_, plan), pytest.raises(ZeroDivisionError):
         run_parts(plan, replace(prepare(plan), controller=Breaks(fail)))
-    assert table(tmp_path / "out", "session")[0]["outcome"] == "a bug"
+    assert table_of(tmp_path / "out", "session")[0]["outcome"] == "a bug"
 
 
 def test_a_full_disk_stops_and_keeps_what_was_flushed(export: Path, tmp_path: Path) -> None:
@@ -222,10 +218,10 @@ def test_a_full_disk_stops_and_keeps_what_was_flushed(export: Path, tmp_path: Pa
             run_parts(plan, replace(prepare(plan), controller=Breaks(fill)))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    kept = table(tmp_path / "out", "decisions")
+    kept = table_of(tmp_path / "out", "decisions")
     assert len(kept) == 2
     assert all(row["P_beta"] is not None for row in kept)
-    assert len(table(tmp_path / "out", "pulses")) == 20
+    assert len(table_of(tmp_path / "out", "pulses")) == 20
 
 
 def test_a_board_that_dies_is_one_sentence(export: Path, tmp_path: Path) -> None:
@@ -233,14 +229,14 @@ def test_a_board_that_dies_is_one_sentence(export: Path, tmp_path: Path) -> None
         plan = SessionPlan(out=tmp_path / "out", policy=export, port=board.port, steps=5, quiet=True)
         with pytest.raises(UserError, match=r"went away.*STOP was not acknowledged"):
             run_parts(plan, replace(prepare(plan), controller=Breaks(board.process.kill)))
-    assert len(table(tmp_path / "out", "decisions")) == 2
+    assert len(table_of(tmp_path / "out", "decisions")) == 2
 
 
 def test_sigterm_stops(export: Path, tmp_path: Path) -> None:
     handler = signal.getsignal(signal.SIGTERM)
     with broken_session(tmp_path, export) as (_, plan), pytest.raises(KeyboardInterrupt):
         run_parts(plan, replace(prepare(plan), controller=Breaks(lambda: os.kill(os.getpid(), signal.SIGTERM))))
-    assert table(tmp_path / "out", "session")[0]["outcome"] == "interrupted"
+    assert table_of(tmp_path / "out", "session")[0]["outcome"] == "interrupted"
     assert signal.getsignal(signal.SIGTERM) is handler
 
 
@@ -254,8 +250,8 @@ def test_ctrl_c_stops(tmp_path: Path) -> None:
         assert session.returncode == 130, error
         assert "Traceback" not in error
         assert state_of(board) is State.IDLE
-    assert table(tmp_path / "out", "session")[0]["outcome"] == "interrupted"
-    kinds = [row["kind"] for row in table(tmp_path / "out", "events")]
+    assert table_of(tmp_path / "out", "session")[0]["outcome"] == "interrupted"
+    kinds = [row["kind"] for row in table_of(tmp_path / "out", "events")]
     assert "stop" in kinds[-3:]
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["outcome"] == "interrupted"
@@ -276,9 +272,7 @@ def wait_for(out: Path, decisions: int) -> None:
     while time.monotonic() < end:
         if (out / "session.sqlite").exists():
             try:
-                with open_recording(out / "session.sqlite") as db:
-                    (count,) = db.execute("SELECT COUNT(*) FROM decisions").fetchone()
-                db.close()
+                count = len(table_of(out, "decisions"))
             except UserError:
                 count = 0  # the file is being made
             if count >= decisions:
@@ -315,15 +309,15 @@ def test_a_killed_host_gives_no_pulse_after_its_lease(tmp_path: Path, mode: str)
     assert fallback["cause"] == "LEASE_ENDED"
     assert max(pulses[-1], fallback["t_us"]) <= last_contact_us + 300_000 + 20_000
     assert lines.index(fallback) > max(i for i, line in enumerate(lines) if "pulse" in line)
-    decision = table(tmp_path / "out", "decisions")[1]
+    decision = table_of(tmp_path / "out", "decisions")[1]
     assert decision["P_beta"] is None  # it was under way
     assert pulses[-1] < decision["start_us"] + 190 * 20_000  # more was ordered: it was the lease that ended it
     summary = summarise(tmp_path / "out" / "session.sqlite")
     assert summary["outcome"].startswith("the host died")
     assert summary["safety"]["violations"] == 0
     if mode == "realtime":  # device time is wall time: all that the host sent is there, but for the last second
-        sent = {row["device_us"] for row in table(tmp_path / "out", "events") if row["kind"] == "renew"}
-        sent |= {row["ack_us"] for row in table(tmp_path / "out", "decisions")}
+        sent = {row["device_us"] for row in table_of(tmp_path / "out", "events") if row["kind"] == "renew"}
+        sent |= {row["ack_us"] for row in table_of(tmp_path / "out", "decisions")}
         old = [line["t_us"] for line in contacts if line["t_us"] < contacts[-2]["t_us"] - 1_000_000]
         assert len(old) > 10
         assert set(old) <= sent
@@ -344,7 +338,7 @@ def test_realtime_keeps_its_latency(tmp_path: Path) -> None:
     assert summary["safety"]["violations"] == 0
     if summary["deadline_misses"] == 0:
         assert 400_000 <= summary["latency_us"]["sample_to_pulse"]["p50"] < 410_000
-    for row in table(tmp_path / "out", "decisions"):
+    for row in table_of(tmp_path / "out", "decisions"):
         assert row["start_us"] - row["sample_us"] == 400_000
 
 
@@ -357,7 +351,7 @@ def test_a_late_host_is_counted(export: Path, tmp_path: Path) -> None:
     assert summary["deadline_misses"] >= 1
     assert summary["handshakes"] >= 2
     assert summary["safety"]["violations"] == 0
-    late = [row for row in table(tmp_path / "out", "events") if row["kind"] == "deadline"]
+    late = [row for row in table_of(tmp_path / "out", "events") if row["kind"] == "deadline"]
     assert max(row["code"] for row in late) > 500_000
 
 
@@ -439,7 +433,7 @@ def test_a_board_in_real_time_cannot_be_stepped(export: Path, tmp_path: Path) ->
 
 @pytest.fixture(scope="module")
 def audited(finished: Path) -> dict[str, list[dict[str, Any]]]:
-    return {name: table(finished, name) for name in ("session", "decisions", "pulses", "events")}
+    return {name: table_of(finished, name) for name in ("session", "decisions", "pulses", "events")}
 
 
 @pytest.mark.parametrize(
