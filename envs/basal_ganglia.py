@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from envs.biomarkers.multitaper import beta_trace
 from envs.config import EnvConfig, env_config
 from envs.errors import UserError
+from envs.plant.batch import FastPlant
 from envs.plant.inputs import SmcQueue, SmcRenewal, round_half_up
 from envs.plant.kernels import KERNELS, AnyPlant
 from envs.plant.pallidum import H
 from envs.plant.state import Network, draw_network
-from envs.stimulation import CurrentBuilder, MaskSource, PulseSource
+from envs.stimulation import CurrentBuilder, MaskSource, Pulse, PulseSource
 
 OBSERVATION_SCALE = 1000.0  # P_beta per unit of observation, SEA-DBS paper Eq. 4
 OBSERVATION_MAX = 100.0  # bound of the space: P_beta 100,000; the plant gives 0.1 to 0.8
@@ -48,6 +49,8 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         self.action_space = spaces.MultiBinary(c.slots)
         self.pulse_source: PulseSource | None = None
         self.efficacy = 1.0  # share of the delivered current that reaches the cells (electrode impedance)
+        # (10,) µA/cm² that must reach a STN cell for it to feel a pulse (graded recruitment); None: all feel all
+        self.thresholds: NDArray[np.float64] | None = None
         self._window = round(c.window_ms / c.dt_ms)
         self._stride = round(c.stride_ms / c.dt_ms)
         self._new_windows = round(c.decision_ms / c.stride_ms)
@@ -107,7 +110,9 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         self._before_step(plant, end)
         charge, spikes, began = 0.0, [self.spikes], []
         for start, stop in zip([0, *slots[1:]], [*slots[1:], end], strict=True):
-            for pulse in source.until(self._us(clock + stop)):
+            due = source.until(self._us(clock + stop))
+            self._recruit(plant, due)
+            for pulse in due:
                 self._current.add(pulse)
                 began.append(self._origin + round(pulse.t_us / (1000.0 * self.config.dt_ms)))
                 charge += pulse.charge_nC_cm2
@@ -162,6 +167,15 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         if isinstance(self._smc, SmcQueue):
             plant.state.gpi[H] = plant.state.gpi_h_inf  # the released code reloads h∞ in place of h
             self._smc.append_train(n_samples)
+
+    def _recruit(self, plant: AnyPlant, due: list[Pulse]) -> None:
+        """Let the pulses of a slot reach the cells whose threshold the strongest of them passes."""
+        if self.thresholds is None or not due:
+            return
+        if not isinstance(plant, FastPlant):
+            raise UserError("graded recruitment needs a current for each STN cell: use kernel 'fast'")
+        reaches = self.efficacy * max(abs(pulse.amplitude_uA_cm2) for pulse in due)
+        plant.rows(0, "gain_stn")[0] = reaches >= self.thresholds
 
     # -- observation -------------------------------------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ class EnvConfig(BaseModel):
     n_obs: int = Field(1000, ge=1, le=5000)  # windows observed, released code
     settle_ms: float = Field(2000.0, gt=0.0, le=60000.0)  # ms simulated without stimulation in a reset, released code
     episode_steps: int = Field(30, ge=1)  # decisions, SEA-DBS paper
-    amplitude_uA_cm2: float = Field(PULSE_AMPLITUDE, gt=0.0, le=1000.0)  # µA/cm², released code
+    amplitude_uA_cm2: float = Field(PULSE_AMPLITUDE, gt=0.0, le=400.0)  # µA/cm², released code; 500 diverges
     width_ms: float = Field(PULSE_WIDTH_MS, gt=0.0, le=2.0)  # ms, released code
     beta_threshold: float = Field(0.35, gt=0.0)  # P_beta/1000, SEA-DBS paper Eq. 7
     reward_signal: Literal["mean", "newest"] = "mean"  # Eq. 7 on the mean of the observation, or on its newest value
@@ -80,6 +80,11 @@ class EnvConfig(BaseModel):
             samples = getattr(self, name) / self.dt_ms
             if abs(samples - round(samples)) > 1e-6:
                 raise UserError(f"{name} {getattr(self, name):g} is no whole number of samples of {self.dt_ms:g} ms")
+        if self.amplitude_uA_cm2 > 200.0 and self.width_ms > PULSE_WIDTH_MS + 1e-9:
+            raise UserError(  # measured: forward Euler diverges at 300 × 0.6 ms, holds at 200 × 2 ms and 450 × 0.3 ms
+                f"width_ms {self.width_ms:g} is too long for amplitude_uA_cm2 {self.amplitude_uA_cm2:g}: allowed are "
+                f"{PULSE_WIDTH_MS:g} ms, and longer pulses up to 200 µA/cm²"
+            )
         if self.width_ms >= self.slot_ms:
             raise UserError(f"width_ms {self.width_ms:g} is not shorter than the slot of {self.slot_ms:g} ms")
         return self

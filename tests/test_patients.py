@@ -27,7 +27,6 @@ from envs.patients import (
     recruited,
     sample_cohort,
     severity_of,
-    stn_currents,
     with_severity,
 )
 from envs.plant.state import Network, draw_network
@@ -161,12 +160,6 @@ def test_thresholds_are_lognormal_around_their_median() -> None:
     assert np.median(thresholds) == pytest.approx(150.0, rel=0.05)
     assert np.log(thresholds).std() == pytest.approx(0.4, rel=0.05)
     assert (thresholds <= 300.0).mean() == pytest.approx(0.96, abs=0.01)
-
-
-def test_current_reaches_the_recruited_cells_alone() -> None:
-    current = np.array([0.0, 300.0, 100.0])
-    per_cell = stn_currents(current, np.array([50.0, 150.0, 400.0]), efficacy=0.8)
-    assert per_cell.tolist() == [[0.0, 0.0, 0.0], [240.0, 240.0, 0.0], [80.0, 0.0, 0.0]]
 
 
 # -- drift ---------------------------------------------------------------------------------------------------------

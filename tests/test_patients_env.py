@@ -12,7 +12,11 @@ import envs
 from envs.basal_ganglia import BasalGangliaEnv
 from envs.config import env_config
 from envs.errors import UserError
-from envs.patients import Disease, Drift, Impedance, Patient, PatientWrapper, Recruitment, Scales
+from envs.patients import Disease, Drift, Impedance, Patient, PatientWrapper, Recruitment, Scales, recruited
+from envs.patients.wrapper import change_network
+from envs.plant.batch import FastPlant
+from envs.plant.inputs import SmcRenewal
+from envs.plant.kernels import KERNELS
 from envs.registration import base_env, get_env_state, set_env_state
 
 SHORT: dict[str, Any] = {
@@ -76,6 +80,47 @@ def test_efficacy_weakens_the_pulse_and_not_the_charge() -> None:
     assert not np.array_equal(runs[1.0][0], untreated[0])
 
 
+def test_graded_recruitment_reaches_the_cells_below_the_amplitude() -> None:
+    thresholds = Patient(seed=5, recruitment=Recruitment(sigma=0.2)).thresholds()
+    assert 30.0 < thresholds.min() < 150.0 < thresholds.max() < 400.0
+    runs = {}
+    for amplitude in (30.0, 150.0, 400.0):
+        env = _make(patient=Patient(seed=5, recruitment=Recruitment(sigma=0.2)), amplitude_uA_cm2=amplitude)
+        env.reset(seed=0)
+        runs[amplitude] = [env.step(ON) for _ in range(2)][-1]
+        plant = base_env(env).ready()
+        assert isinstance(plant, FastPlant)
+        gain = plant.rows(0, "gain_stn")[0]
+        np.testing.assert_array_equal(
+            gain == 1.0, recruited(amplitude, Patient(seed=5, recruitment=Recruitment(sigma=0.2)).thresholds())
+        )
+        assert set(gain) <= {0.0, 1.0}
+    everyone = _make(patient=Patient(seed=5), amplitude_uA_cm2=400.0)
+    everyone.reset(seed=0)
+    np.testing.assert_array_equal(runs[400.0][0], [everyone.step(ON) for _ in range(2)][-1][0])
+    nobody = _make(patient=Patient(seed=5))
+    nobody.reset(seed=0)
+    np.testing.assert_array_equal(runs[30.0][0], [nobody.step(OFF) for _ in range(2)][-1][0])
+    assert len({run[0].tobytes() for run in runs.values()}) == 3
+
+
+def test_changed_conductances_act_alike_on_both_kernels() -> None:
+    """Other events after the change, the same on both but for what was under way (5 ms)."""
+    spikes = []
+    for kernel, change in (("fast", True), ("reference", True), ("fast", False)):
+        plant = KERNELS[kernel](Patient(seed=5).network())
+        smc = SmcRenewal(np.random.default_rng(0), 0.02).take(30_000)
+        zero = np.zeros(15_000)
+        plant.advance(smc[:15_000], zero)
+        if change:
+            change_network(plant, Patient(seed=5, severity=0.0).network())
+        found = plant.advance(smc[15_000:], zero).events
+        spikes.append(np.bincount(found[:, 1], minlength=8))
+    assert plant.network.g_m == pytest.approx(1.5)
+    assert np.abs(spikes[0] - spikes[1]).sum() <= 0.1 * spikes[1].sum()
+    assert np.abs(spikes[2] - spikes[1]).sum() > 2 * np.abs(spikes[0] - spikes[1]).sum()
+
+
 def test_drift_moves_network_and_efficacy_and_is_told() -> None:
     drift = Drift(
         impedance=Impedance(efficacy_end=0.2, tau_s=0.1), disease=Disease(change=-1.0, start_s=0.1, ramp_s=0.1)
@@ -132,11 +177,22 @@ def test_wrong_options_are_refused() -> None:
         env.reset(options={"patient": 3})
     with pytest.raises(UserError, match="patient has its own"):
         env.reset(options={"patient": Patient(), "network": Patient().network()})
+    scalar = _make(patient=Patient(recruitment=Recruitment()), kernel="reference")
+    scalar.reset(seed=0)
     with pytest.raises(UserError, match="graded recruitment"):
-        _make(patient=Patient(recruitment=Recruitment())).reset(seed=0)
+        scalar.step(ON)
     with pytest.raises(UserError, match="does not know the option 'patent'"):
         env.reset(options={"patent": Patient()})
     with pytest.raises(UserError, match="reset"):
         _make(drift="disease").step(OFF)
     with pytest.raises(UserError, match="'drift'"):
         _make(drift="rust")
+
+
+def test_pulses_at_which_the_plant_would_diverge_are_refused() -> None:
+    for overrides in ({"amplitude_uA_cm2": 500.0}, {"width_ms": 0.6}):
+        with pytest.raises(UserError, match="width_ms|amplitude_uA_cm2"):
+            _make(**overrides)
+    env = _make(amplitude_uA_cm2=200.0, width_ms=2.0)
+    env.reset(seed=0)
+    assert np.isfinite(env.step(ON)[0]).all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from envs.patients.cohort import Cohort, Variation, loads_cohort, read_cohort, sample_cohort
 from envs.patients.drift import DRIFTS, Circadian, Disease, Drift, Impedance
 from envs.patients.patient import Patient, Scales, severity_of, with_severity
-from envs.patients.recruitment import Recruitment, recruited, stn_currents
+from envs.patients.recruitment import Recruitment, recruited
 from envs.patients.wrapper import PatientWrapper
 
 __all__ = [
@@ -25,6 +25,5 @@ __all__ = [
     "recruited",
     "sample_cohort",
     "severity_of",
-    "stn_currents",
     "with_severity",
 ]

@@ -6,8 +6,8 @@ recruitment each cell has an activation threshold, lognormal over the cells, as 
 contact have (threshold grows about with the distance squared: Tehovnik 1996, J Neurosci Methods 65:1); a pulse
 below it does not reach the cell, above it the cell feels the whole pulse.
 
-It needs a plant that takes one stimulation current a cell: `stn_currents` makes it. The scalar reference kernel takes
-one current for all cells, therefore environments on it refuse a patient with graded recruitment.
+`BasalGangliaEnv.thresholds` uses it on the fast kernel, which has a stimulation gain for each STN cell; the scalar
+reference kernel takes one current for all cells, so an environment on it refuses the first such pulse.
 """
 
 from __future__ import annotations
@@ -37,9 +37,3 @@ class Recruitment(BaseModel):
 def recruited(amplitude_uA_cm2: float, thresholds: Floats, efficacy: float = 1.0) -> NDArray[np.bool_]:
     """Which cells a pulse activates, shape (10,): those whose threshold amplitude × efficacy reaches."""
     return np.asarray(abs(amplitude_uA_cm2) * efficacy >= thresholds)
-
-
-def stn_currents(current: Floats, thresholds: Floats, efficacy: float = 1.0) -> Floats:
-    """A common stimulation current (n,) as one a cell (n, 10), in µA/cm²."""
-    at_cell = efficacy * current[:, None]
-    return np.where(np.abs(at_cell) >= thresholds, at_cell, 0.0)

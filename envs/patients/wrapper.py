@@ -6,11 +6,15 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from numpy.typing import NDArray
 
 from envs.basal_ganglia import BasalGangliaEnv
 from envs.errors import UserError
 from envs.patients.drift import Drift
 from envs.patients.patient import Patient, severity_of, with_severity
+from envs.plant.batch_layout import ROW
+from envs.plant.kernels import AnyPlant
+from envs.plant.network import Plant
 from envs.plant.state import Network
 from envs.wrappers.base import Action, Env, Observation, Step
 
@@ -24,8 +28,7 @@ class PatientWrapper(gymnasium.Wrapper[Observation, Action, Observation, Action]
     drift info gains "severity" and "efficacy".
 
     Raises:
-        UserError: another base environment; in reset a patient with graded recruitment, for which this plant has no
-            stimulation current a cell.
+        UserError: another base environment; a patient with graded recruitment on the scalar reference kernel.
     """
 
     def __init__(self, env: Env, patient: Patient | None = None, drift: Drift | None = None) -> None:
@@ -53,12 +56,8 @@ class PatientWrapper(gymnasium.Wrapper[Observation, Action, Observation, Action]
             self._rng = np.random.default_rng([seed, 3])
         self._phase = float(self._rng.random())
         base, patient = self._base, self.patient
-        base.efficacy = 1.0
+        base.efficacy, base.thresholds = 1.0, _thresholds(patient)
         if patient is not None:
-            if patient.recruitment is not None:
-                raise UserError(
-                    f"patient '{patient.name}' has graded recruitment: this plant has one current for all cells"
-                )
             if "network" in options:
                 raise UserError("reset was given a network beside a patient: a patient has its own")
             options["network"] = patient.network()
@@ -83,7 +82,9 @@ class PatientWrapper(gymnasium.Wrapper[Observation, Action, Observation, Action]
         t_s = self._base.time_ms / 1000.0
         self._applied = self.drift.severity(self._severity, t_s, self._phase)
         scale = 1.0 if patient is None else patient.scales.ctx_d1
-        plant.network = with_severity(self._network, self._severity, self._applied, scale)
+        network = with_severity(self._network, self._severity, self._applied, scale)
+        if network.g_m != plant.network.g_m:
+            change_network(plant, network)
         efficacy = 1.0 if patient is None else patient.charge_efficacy
         self._base.efficacy = efficacy * self.drift.efficacy(t_s)
 
@@ -119,9 +120,28 @@ class PatientWrapper(gymnasium.Wrapper[Observation, Action, Observation, Action]
             name: np.array(value) if np.ndim(value) else float(value) for name, value in values["network"].items()
         }
         self._network = Network(**network)
+        self._base.thresholds = _thresholds(self.patient)
         self._severity, self._applied = (float(value) for value in values["severity"])
         self._phase = float(values["phase"])
         self._rng.bit_generator.state = values["rng"]
+
+
+def change_network(plant: AnyPlant, network: Network) -> None:
+    """Give a running plant other conductances; wiring and state stay.
+
+    On the fast kernel, which weighs events as they arrive, the conductances hold for events from now on and what is
+    under way decays (5 ms) as it was; on the reference kernel they hold at once.
+    """
+    if isinstance(plant, Plant):
+        plant.network = network
+        return
+    state = plant.take(0)
+    state.rows[ROW["g_m"]] = network.g_m
+    plant.put(0, network, state)
+
+
+def _thresholds(patient: Patient | None) -> NDArray[np.float64] | None:
+    return None if patient is None or patient.recruitment is None else patient.thresholds()
 
 
 def _checked(patient: Any) -> Patient | None:
