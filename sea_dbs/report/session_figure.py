@@ -23,6 +23,7 @@ def draw(data: SessionData) -> bytes:
     _beta(beta, data)
     _duty(duty, data)
     _ticks(ticks, data)
+    figure.suptitle(data.session["mode"], fontsize=8, color=style.NEUTRAL, x=0.99, ha="right")
     return style.png(figure)
 
 
