@@ -17,7 +17,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from session_tools import LONG, command, electrode_log, make_export, run, table_of
+from session_tools import LONG, command, electrode_log, make_export, repeatable, run, table_of
 
 from envs.errors import UserError
 from firmware_bridge.audit import audit
