@@ -191,7 +191,7 @@ def test_wrong_options_are_refused() -> None:
 
 def test_pulses_at_which_the_plant_would_diverge_are_refused() -> None:
     for overrides in ({"amplitude_uA_cm2": 500.0}, {"width_ms": 0.6}):
-        with pytest.raises(UserError, match="width_ms|amplitude_uA_cm2"):
+        with pytest.raises(UserError, match=r"width_ms|amplitude_uA_cm2"):
             _make(**overrides)
     env = _make(amplitude_uA_cm2=200.0, width_ms=2.0)
     env.reset(seed=0)
