@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,6 +21,8 @@ PAGE = "report.html"
 PLANT = "plant"  # folder of the simulations that the report makes where it finds none
 CONDITIONS = (("healthy", 0.0), ("pd", 0.0), ("pd", 130.0))
 SECONDS, SEED = 2.0, 0  # of each simulation
+MOST_TOLD = 3  # parts of a kind in the headline
+Told = tuple[list[Text], list[Tile]]
 DAMAGED = (KeyError, TypeError, ValueError, IndexError, AttributeError, StopIteration)  # JSON that is not what it was
 
 
@@ -89,33 +93,35 @@ def _open_sessions(found: Found) -> list[tuple[Part, SessionData]]:
 
 
 def _headline(found: Found, opened: list[tuple[Part, SessionData]]) -> tuple[list[Text], list[Tile]]:
-    """Sentences and numbers of the first part of each kind; where there are several, the sentence names its folder."""
+    """Sentences of the first parts of each kind, named where there are several, and the numbers of the first one."""
     texts: list[Text] = []
     tiles: list[Tile] = []
-    makers: list[tuple[int, str, Callable[[], tuple[list[Text], list[Tile]]]]] = []
-    if found.evaluations:
-        evaluation = found.evaluations[0]
-        makers.append((len(found.evaluations), evaluation.name, lambda: headline.of_evaluation(evaluation.facts)))
-    if opened:
-        session, data = opened[0]
-        makers.append((len(opened), session.name, lambda: headline.of_session(data, session.facts)))
-    if found.exports:
-        export = found.exports[0]
-        parity = lambda: headline.of_export(export.facts, technical.parity_of(export))  # noqa: E731
-        makers.append((len(found.exports), export.name, parity))
-    for count, name, make in makers:
-        try:
-            new_texts, new_tiles = make()
-        except (UserError, *DAMAGED):
-            texts.append(Text(f"{name} could not be read in full; see below.", "bad"))
-            continue
-        if count > 1:
-            texts.append(Text(f"{name} (of {count} such folders):"))
-        texts += new_texts
-        tiles += new_tiles
+    kinds: list[list[tuple[Part, Callable[[], Told]]]] = [
+        [(part, partial(headline.of_evaluation, part.facts)) for part in found.evaluations],
+        [(part, partial(headline.of_session, data, part.facts)) for part, data in opened],
+        [(part, partial(_export_headline, part)) for part in found.exports],
+    ]
+    for parts in kinds:
+        for i, (part, make) in enumerate(parts[:MOST_TOLD]):
+            try:
+                new_texts, new_tiles = make()
+            except (UserError, *DAMAGED):
+                texts.append(Text(f"{part.name} could not be read in full; see below.", "bad"))
+                continue
+            if len(parts) > 1 and new_texts:
+                new_texts[0] = replace(new_texts[0], text=f"{part.name}: {new_texts[0].text}")
+            texts += new_texts
+            tiles += new_tiles if i == 0 else []
+        if len(parts) > MOST_TOLD:
+            texts.append(Text(f"{len(parts) - MOST_TOLD} more such folders stand below."))
     if not texts:
         texts.append(Text("The folder holds no evaluation, session or export yet: what there is stands below."))
+    texts += [Text(f"Not read: {problem}.", "bad") for problem in found.problems]
     return texts, tiles
+
+
+def _export_headline(part: Part) -> Told:
+    return headline.of_export(part.facts, technical.parity_of(part))
 
 
 def _simulate(folder: Path) -> None:

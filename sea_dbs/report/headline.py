@@ -37,9 +37,18 @@ def percent(share: float) -> str:
     return f"{value:.0f} %"
 
 
-def between(ci: list[float] | None, digits: int = 0) -> str:
-    """An interval in words, or nothing where there is none (a single plant)."""
-    return "" if ci is None else f"{ci[0]:.{digits}f} to {ci[1]:.{digits}f}"
+def between(ci: list[float] | None) -> str:
+    """An interval in words, or nothing where there is none (a single plant); a narrow one gets a decimal."""
+    if ci is None:
+        return ""
+    digits = 1 if ci[1] - ci[0] < 2.0 else 0
+    return f"{ci[0]:.{digits}f} to {ci[1]:.{digits}f}"
+
+
+def level(percent_of_untreated: float) -> str:
+    """A level in % of untreated; close to no change it gets a decimal."""
+    digits = 1 if 0.0 < abs(percent_of_untreated - 100.0) < NO_CHANGE else 0
+    return f"{percent_of_untreated:.{digits}f}"
 
 
 def row_of(evaluation: Row, controller: str) -> Row | None:
@@ -69,7 +78,7 @@ def of_evaluation(evaluation: Row) -> tuple[list[Text], list[Tile]]:
         texts.append(Text(f"For comparison, as a share of untreated: {others}."))
     tone = "warn" if policy["label"] or not policy["below_untreated"] else "good"
     tiles = [
-        Tile(f"{policy['percent_of_untreated']:.0f} %", "GPi beta power under the policy, of untreated", tone),
+        Tile(f"{level(policy['percent_of_untreated'])} %", "GPi beta power under the policy, of untreated", tone),
         Tile(
             percent(policy["duty"]),
             f"slots stimulated: {policy['label'] or 'adaptive'}",
@@ -82,7 +91,7 @@ def of_evaluation(evaluation: Row) -> tuple[list[Text], list[Tile]]:
 
 def _effect(percent_of_untreated: float) -> str:
     if abs(percent_of_untreated - 100.0) < NO_CHANGE:
-        return f"left GPi beta power where it was, at {percent_of_untreated:.1f} %"
+        return f"left GPi beta power where it was, at {level(percent_of_untreated)} %"
     direction = "lowered" if percent_of_untreated < 100.0 else "raised"
     return f"{direction} GPi beta power to {percent_of_untreated:.0f} %"
 
@@ -122,6 +131,8 @@ def of_session(data: SessionData, summary: Row) -> tuple[list[Text], list[Tile]]
     ]
     if session["outcome"] != "finished":
         texts.append(Text(f"The session did not finish: {session['outcome'] or 'its host died'}.", "bad"))
+    if late := sum(row["kind"] == "deadline" for row in data.events):
+        texts.append(Text(f"The order came too late for {late} of {len(data.decisions)} decisions.", "warn"))
     tiles = []
     if (safety := summary.get("safety")) is not None:
         bad = safety["violations"]
@@ -144,8 +155,12 @@ def of_export(manifest: Row, parity: Row) -> tuple[list[Text], list[Tile]]:
         )
     else:
         told = f"takes all {row['decisions']:,} decisions over real observations as the trained network does"
-    alike = row["decisions"] - row["changed"]
+    alike = (
+        f"{row['decisions'] - row['changed']:,} of {row['decisions']:,}"
+        if row["changed"]
+        else f"all {row['decisions']:,}"
+    )
     return (
         [Text(f"The {name} file for the board ({size}) {told}.")],
-        [Tile(f"{alike:,} / {row['decisions']:,}", f"decisions of the {name} file as in training")],
+        [Tile(alike, f"decisions of the {name} file as in training")],
     )

@@ -10,7 +10,7 @@ from envs.errors import UserError
 from sea_dbs import evaluation_figures
 from sea_dbs.report import learning_figure, plant_figure, session_figure
 from sea_dbs.report.find import Found, Part
-from sea_dbs.report.headline import between, percent, row_of
+from sea_dbs.report.headline import between, level, percent, row_of
 from sea_dbs.report.page import Block, Figure, Missing, Section, Table, Text
 from sea_dbs.report.session_data import SessionData
 from sea_dbs.runlog import read_metrics
@@ -77,7 +77,7 @@ def _evaluation_table(facts: dict[str, Any]) -> Table:
             row["detail"],
             row["label"] or ("adaptive" if row["controller"] in ("policy", "on-off") else ""),
             f"{row['P_beta_iqm']:.0f}{_interval(row['P_beta_ci95'])}",
-            f"{row['percent_of_untreated']:.0f}{_interval(row['percent_of_untreated_ci95'])}",
+            f"{level(row['percent_of_untreated'])}{_interval(row['percent_of_untreated_ci95'])}",
             percent(row["duty"]),
             f"{row['pulses']:,.0f}",
             f"{row['charge_percent_of_130Hz']:.0f}",
@@ -98,7 +98,7 @@ def _evaluation_table(facts: dict[str, Any]) -> Table:
 
 
 def _interval(ci: list[float] | None) -> str:
-    return "" if ci is None else f" ({between(ci)})"
+    return "" if ci is None or ci[0] == ci[1] else f" ({between(ci)})"
 
 
 # -- session -------------------------------------------------------------------------------------------------------

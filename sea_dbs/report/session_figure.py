@@ -45,13 +45,13 @@ def _beta(axis: Axes, data: SessionData) -> None:
     marks = [row for row in data.events if row["kind"] in MARKED]
     offset = data.session["offset_us"] or 0
     for i, row in enumerate(marks):
-        label = "refusal, clamp or fault" if i == 0 else None
+        label = "late order, refusal or fault" if i == 0 else None
         axis.axvline((row["device_us"] - offset) * 1e-6, color=style.UNTREATED, lw=0.8, alpha=0.6, label=label)
     top = max([1.3 * (start or 0.0), *(1.25 * values)], default=1.0)
     axis.set_ylim(0.0, top or 1.0)
     axis.set_ylabel("GPi beta power\nP_beta (spikes²/s²)")
     axis.set_title("Beta power in the closed loop (shaded: before the first decision)")
-    axis.legend(loc="upper right", ncols=4)
+    axis.legend(loc="upper right", ncols=5, columnspacing=1.0, handlelength=1.6)
 
 
 def _duty(axis: Axes, data: SessionData) -> None:

@@ -46,7 +46,7 @@ _RC: Any = {  # matplotlib types its keys as a list of literals
     "ytick.labelsize": 8,
     "text.color": INK,
     "legend.frameon": True,
-    "legend.framealpha": 0.85,
+    "legend.framealpha": 0.93,
     "legend.edgecolor": "none",
     "legend.fontsize": 8,
     "lines.linewidth": 1.6,

@@ -128,9 +128,8 @@ def latency_section(found: Found, sessions: Sessions) -> Section:
     if any(data.session["clock"] == "lockstep" for _, data in sessions):
         blocks.append(
             Text(
-                "In lockstep the clock of plant and board stands while the host decides, so sample to pulse is the "
-                "place of "
-                "the pulse in its slot and no more. A session with --realtime measures it."
+                "In lockstep the clock of plant and board stands while the host decides, so newest sample to pulse is "
+                "0 by construction. A session with --realtime measures it."
             )
         )
     return Section("latency", "How fast", "", blocks)
@@ -187,8 +186,6 @@ def origin_section(found: Found, sessions: Sessions) -> Section:
         caption = "First 16 digits of each SHA-256. config → weights → ONNX → session."
         blocks.append(Table(("link", "folder", "SHA-256", "check"), rows, caption, [link.mark for link in found_links]))
     blocks.append(Table(("part", "folder", "what"), _parts(found, sessions)))
-    if found.problems:
-        blocks += [Text(f"Not read: {problem}.", "bad") for problem in found.problems]
     return Section("origin", "What was run, with which hashes", "", blocks)
 
 
