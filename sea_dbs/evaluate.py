@@ -178,10 +178,7 @@ def _run_plan(bench: Bench, plan: Plan, policy: TorchPolicy) -> tuple[list[dict[
         episodes += ran
         if name == "policy":
             seen = float(np.mean([episode.mean_observation() for episode in ran]))
-            blind = [
-                bench.run(silenced, seeds)
-                for silenced in (Silenced(policy, 0.0, "zeros"), Silenced(policy, seen, "mean"))
-            ]
+            blind = [_silenced(bench, policy, value, label, ran) for value, label in ((0.0, "zeros"), (seen, "mean"))]
             row["label"] = label_silenced(row["label"], ran, blind)
             rows += [table_row("policy, silenced", one, untreated, config) for one in blind]
             episodes += [episode for one in blind for episode in one]
@@ -189,7 +186,7 @@ def _run_plan(bench: Bench, plan: Plan, policy: TorchPolicy) -> tuple[list[dict[
 
 
 def _silenced(bench: Bench, policy: TorchPolicy, value: float, label: str, seeing: list[Episode]) -> list[Episode]:
-    """The policy shown ``value`` alone. Where it decided just so all the time, the episodes are known to be the same."""
+    """The policy shown ``value`` alone; where it decided just so all the time, the episodes are known to be equal."""
     silenced = Silenced(policy, value, label)
     silenced.init_state(1)
     decision = "".join(map(str, silenced.act(np.zeros((1, policy.n_obs), np.float32))[0]))

@@ -98,29 +98,32 @@ class CompactActor(nn.Module):
 class StateActionNetwork(nn.Module):
     """A number for a state and an action: the critic Q(s, a), and the reward model f(s, a) of Eq. 8. -> (n,).
 
-    Beside the trace's features it sees two plain summaries, the mean and the newest value of the observation, and
-    the action in three forms: its duty, eight pattern features (a convolution over neighbouring slots, averaged over
-    the decision: what regular and irregular pulses of one duty differ in), and the slots one by one. The slots'
-    weights start at zero: the 50 slots are nearly exchangeable, and random weights for each of them would send an
-    actor's slots in 50 random directions before the critic has learnt anything.
+    Beside the trace's features it sees two plain summaries, the mean and the newest value of the observation. The
+    action comes as its duty, as the duty of each of up to five sections of the decision, and as eight pattern features:
+    a convolution over neighbouring slots, averaged over the decision (what regular and irregular pulses of one duty
+    differ in). No slot has weights of its own: the slots are nearly exchangeable, weights for each of 50 would fit the
+    noise of a few hundred decisions, and an actor that climbs them saturates slot by slot in random directions.
     """
+
+    SECTIONS = 5
 
     def __init__(self, n_obs: int, slots: int, hidden: int) -> None:
         super().__init__()
+        sections = min(self.SECTIONS, slots)
         self.trunk = CompactTrunk(n_obs, hidden)
         self.pattern = nn.Sequential(nn.Conv1d(1, 8, 5, padding=2), nn.ReLU())
-        self.first = nn.Linear(hidden + 2 + 8 + 1 + slots, hidden)
+        self.sections = nn.AdaptiveAvgPool1d(sections)
+        self.first = nn.Linear(hidden + 2 + 8 + 1 + sections, hidden)
         self.rest = nn.Sequential(nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1))
         with torch.no_grad():
-            self.first.weight[:, -slots:] = 0.0
+            self.first.weight[:, -sections:] = 0.0  # no section is preferred before something is learnt
 
     def forward(self, observation: Tensor, action: Tensor) -> Tensor:
         trace = centre(observation)
-        pulses = 2.0 * action - 1.0
-        duty = pulses.mean(dim=1, keepdim=True)
-        pattern = self.pattern(pulses.unsqueeze(1)).mean(dim=2)
+        pulses = (2.0 * action - 1.0).unsqueeze(1)
         state = [self.trunk(observation), trace.mean(dim=2), trace[:, :, -1]]
-        return cast(Tensor, self.rest(self.first(torch.cat([*state, pattern, duty, pulses], dim=1))).squeeze(1))
+        summary = [self.pattern(pulses).mean(dim=2), pulses.mean(dim=2), self.sections(pulses).squeeze(1)]
+        return cast(Tensor, self.rest(self.first(torch.cat([*state, *summary], dim=1))).squeeze(1))
 
 
 ACTORS: dict[str, Callable[[int, int], nn.Module]] = {"compact": CompactActor, "paper": PaperActor}
