@@ -9,8 +9,8 @@ Four tables, documented in `SCHEMA` (the comments stay in the file: ``sqlite3 se
 - ``events``: handshakes, changes of the board's state, faults, refusals, renewals, missed deadlines.
 
 `sea_dbs.report.session_data` reads the file. Columns ``host_*`` hold wall-clock times of the host and differ from run
-to run; with the board in lockstep all other columns of two sessions with the same seed are equal, byte for byte. ``*_us``
-without ``host_`` is device time, but for ``plant_us`` (the plant's clock, 0 = end of the reset).
+to run; with the board in lockstep all other columns of two sessions with the same seed are equal, byte for byte.
+``*_us`` without ``host_`` is device time, but for ``plant_us`` (the plant's clock, 0 = end of the reset).
 
 Every decision is committed when it is ordered and when it is over, everything else at most `FLUSH_S` later. A commit is
 handed to the operating system, so that it outlives the process; after a power cut the newest second may be missing, but
