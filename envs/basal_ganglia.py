@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gymnasium
@@ -14,7 +15,8 @@ from envs.config import EnvConfig, env_config
 from envs.errors import UserError
 from envs.plant.batch import FastPlant
 from envs.plant.inputs import SmcQueue, SmcRenewal, round_half_up
-from envs.plant.kernels import KERNELS, AnyPlant
+from envs.plant.kernels import AnyPlant, plant_type
+from envs.plant.network import Record
 from envs.plant.pallidum import H
 from envs.plant.state import Network, draw_network
 from envs.stimulation import CurrentBuilder, MaskSource, Pulse, PulseSource
@@ -22,6 +24,7 @@ from envs.stimulation import CurrentBuilder, MaskSource, Pulse, PulseSource
 OBSERVATION_SCALE = 1000.0  # P_beta per unit of observation, SEA-DBS paper Eq. 4
 OBSERVATION_MAX = 100.0  # bound of the space: P_beta 100,000; the plant gives 0.1 to 0.8
 STATE_VERSION = 2
+Inputs = tuple[NDArray[np.float64], NDArray[np.float64]]  # SMC and stimulation current at each new sample (µA/cm²)
 PULSE_MEMORY_MS = 20.0  # ms beyond the observed windows for which pulses are remembered, for artefacts
 
 
@@ -55,9 +58,10 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         self._stride = round(c.stride_ms / c.dt_ms)
         self._new_windows = round(c.decision_ms / c.stride_ms)
         self._history = self._window + (c.n_obs - 1) * self._stride  # samples that the observed windows reach back
-        self._plant_type = type(self).plant_type or KERNELS[c.kernel]
+        self._plant_type = type(self).plant_type or plant_type(c.kernel, c.precision)
         self.plant: AnyPlant | None = None
         self.spikes: NDArray[np.int64] = np.zeros((0, 2), dtype=np.int64)  # GPi spikes that the windows can hold
+        self._charge_now, self._began = 0.0, list[int]()  # of the decision under way
         self.pulse_samples: NDArray[np.int64] = np.zeros(0, dtype=np.int64)  # where pulses began, as far back
         self.trace: NDArray[np.float64] = np.zeros(0)  # P_beta of the observed windows, oldest first
 
@@ -70,6 +74,12 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
 
         ``options["smc_rng"]`` replaces the generator of the sensorimotor train (to replay recorded draws).
         """
+        network, inputs = self.begin_reset(seed, options)
+        plant = self._plant_type(network, self.config.dt_ms)
+        return self.finish_reset(plant, plant.advance(*inputs))
+
+    def begin_reset(self, seed: int | None, options: dict[str, Any] | None) -> tuple[Network, Inputs]:
+        """First half of a reset: the network of the episode, and what it is to be advanced with."""
         super().reset(seed=seed)
         options = options or {}
         unknown = sorted(set(options) - {"network", "smc_rng"})
@@ -88,10 +98,14 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
             self._smc.take(1)  # input sample 0 is never read
         else:
             self._smc = SmcRenewal(rng, c.dt_ms)
-        self.plant = self._plant_type(network or draw_network(self.np_random, c.pd), c.dt_ms)
+        network = network or draw_network(self.np_random, c.pd)
+        return network, (self._smc.take(n), np.zeros(n))
+
+    def finish_reset(self, plant: AnyPlant, record: Record) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Second half of a reset: the plant as advanced, and what happened in it."""
+        c, self.plant, self.spikes = self.config, plant, record.gpi_spikes
         self._current = CurrentBuilder(c.dt_ms)
-        self.spikes = self.plant.advance(self._smc.take(n), np.zeros(n)).gpi_spikes
-        self._origin = self.plant.sample  # time 0 of the stimulation clock
+        self._origin = plant.sample  # time 0 of the stimulation clock
         self._step_count = self._pulses = 0
         self._charge = self._duty = 0.0
         self.pulse_samples = np.zeros(0, dtype=np.int64)
@@ -101,6 +115,14 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
     def step(self, action: NDArray[np.int8]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Apply one decision: ``slots`` slots from now on."""
         plant = self.ready()
+        return self.finish_step([plant.advance(*inputs) for inputs in self.begin_step(action)])
+
+    def begin_step(self, action: NDArray[np.int8]) -> Iterator[Inputs]:
+        """First half of a step: what the plant is to be advanced with, in pieces.
+
+        With a pulse source a piece is a slot, since the source may watch the plant; else one piece is the whole.
+        """
+        plant = self.ready()
         mask = self._mask(action)
         slots = self._slot_samples()
         end = slots.pop()
@@ -108,20 +130,22 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         source = self.pulse_source or MaskSource(self.config.amplitude_uA_cm2, self.config.width_ms)
         source.begin(mask, self._us(clock), tuple(self._us(clock + slot) for slot in slots))
         self._before_step(plant, end)
-        charge, spikes, began = 0.0, [self.spikes], []
-        for start, stop in zip([0, *slots[1:]], [*slots[1:], end], strict=True):
+        self._charge_now, self._began = 0.0, []
+        cuts = [*slots[1:], end] if self.pulse_source is not None else [end]
+        for start, stop in zip([0, *cuts[:-1]], cuts, strict=True):
             due = source.until(self._us(clock + stop))
             self._recruit(plant, due)
             for pulse in due:
                 self._current.add(pulse)
-                began.append(self._origin + round(pulse.t_us / (1000.0 * self.config.dt_ms)))
-                charge += pulse.charge_nC_cm2
-            current = self.efficacy * self._current.take(stop - start)
-            record = plant.advance(self._smc.take(stop - start), current)
-            spikes.append(record.gpi_spikes)
-        self.spikes = np.concatenate(spikes)
-        self.pulse_samples = np.concatenate([self.pulse_samples, np.array(began, dtype=np.int64)])
-        pulses = len(began)
+                self._began.append(self._origin + round(pulse.t_us / (1000.0 * self.config.dt_ms)))
+                self._charge_now += pulse.charge_nC_cm2
+            yield self._smc.take(stop - start), self.efficacy * self._current.take(stop - start)
+
+    def finish_step(self, records: Sequence[Record]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Second half of a step: the plant was advanced by all pieces, and this is what happened."""
+        charge, pulses = self._charge_now, len(self._began)
+        self.spikes = np.concatenate([self.spikes, *(record.gpi_spikes for record in records)])
+        self.pulse_samples = np.concatenate([self.pulse_samples, np.array(self._began, dtype=np.int64)])
         self.trace = np.concatenate([self.trace, self._beta(min(self._new_windows, self.config.n_obs))])
         self.trace = self.trace[-self.config.n_obs :]
         self._forget()
@@ -242,6 +266,9 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
 
     # -- state -------------------------------------------------------------------------------------------------------
 
+    def _load_plant(self, values: dict[str, Any]) -> AnyPlant:
+        return self._plant_type.from_state(values)
+
     def get_state(self) -> dict[str, Any]:
         """Everything that the next step reads, as arrays, numbers, strings and dicts; the generator is included."""
         plant = self.ready()
@@ -271,7 +298,7 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         if values["config"] != self.config.model_dump():
             raise UserError("the saved environment has another configuration than this one")
         c = self.config
-        self.plant = self._plant_type.from_state(values["plant"])
+        self.plant = self._load_plant(values["plant"])
         rng = np.random.Generator(np.random.PCG64())
         rng.bit_generator.state = values["rng"]
         self.np_random = rng

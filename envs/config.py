@@ -24,6 +24,7 @@ class EnvConfig(BaseModel):
     spectral_grid: Literal["fixed", "spikes"] = "fixed"  # of the window, or from the first to the last spike (released)
     dt_ms: float = 0.02  # ms, SEA-DBS paper
     kernel: Literal["fast", "reference"] = "fast"  # of the plant: same spikes; the scalar reference is ten times slower
+    precision: Literal["float64", "float32"] = "float64"  # of kernel fast; float32 keeps the statistics, not the spikes
     pd: float = Field(1.0, ge=0.0, le=1.0)  # 0 healthy, 1 parkinsonian
     slots: int = Field(50, ge=1, le=256)  # pulse slots a decision
     stim_hz: float = Field(50.0, ge=2.0, le=185.0)  # Hz, slot rate
@@ -58,6 +59,8 @@ class EnvConfig(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> EnvConfig:
         check_dt(self.dt_ms)
+        if self.kernel == "reference" and self.precision != "float64":
+            raise UserError(f"precision {self.precision} needs the kernel 'fast': the reference kernel is float64")
         span = self.window_ms + (self.n_obs - 1) * self.stride_ms
         if span + self.dt_ms > self.settle_ms:
             raise UserError(

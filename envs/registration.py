@@ -25,8 +25,13 @@ def make_env(preset: str = "paper", *, patient: Patient | None = None, **overrid
     Raises:
         UserError: unknown preset or key, or a value out of range.
     """
-    c = env_config(preset, **overrides)
-    env: Env = BetaThresholdReward(BasalGangliaEnv(c), c.beta_threshold, c.reward_signal)
+    return with_layers(BasalGangliaEnv(env_config(preset, **overrides)), patient)
+
+
+def with_layers(base: BasalGangliaEnv, patient: Patient | None = None) -> Env:
+    """An environment with reward, patient and sensing as its configuration says, all of them `envs.wrappers.Layer`."""
+    c = base.config
+    env: Env = BetaThresholdReward(base, c.beta_threshold, c.reward_signal)
     if c.artefact != "none":
         env = SpikeArtefact(env, c.artefact, c.artefact_ms)
     env = PatientWrapper(env, patient, DRIFTS[c.drift])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,10 +15,10 @@ from envs.plant.batch_layout import ROW
 from envs.plant.kernels import AnyPlant
 from envs.plant.network import Plant
 from envs.plant.state import Network
-from envs.wrappers.base import Action, Env, Observation, Step
+from envs.wrappers.base import Env, Layer, Observation, Start, Step
 
 
-class PatientWrapper(gymnasium.Wrapper[Observation, Action, Observation, Action]):
+class PatientWrapper(Layer):
     """Every episode treats ``patient``: its network, its electrode, and what drifts meanwhile.
 
     ``reset(options={"patient": other})`` treats another one from then on. Without a patient the environment draws its
@@ -45,11 +44,8 @@ class PatientWrapper(gymnasium.Wrapper[Observation, Action, Observation, Action]
         self._network: Network | None = None  # as it was at reset
         self._severity = self._applied = base.config.pd  # at reset, and now
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observation, dict[str, Any]]:
-        """See `gymnasium.Env.reset`; the drift's phase has its own stream, derived from the seed."""
-        options = dict(options or {})
+    def before_reset(self, seed: int | None, options: dict[str, Any]) -> dict[str, Any]:
+        """See `Layer.before_reset`; the drift's phase has its own stream, derived from the seed."""
         if "patient" in options:
             self.patient = _checked(options.pop("patient"))
         if seed is not None:
@@ -62,18 +58,25 @@ class PatientWrapper(gymnasium.Wrapper[Observation, Action, Observation, Action]
                 raise UserError("reset was given a network beside a patient: a patient has its own")
             options["network"] = patient.network()
             base.efficacy = patient.charge_efficacy
-        observation, info = self.env.reset(seed=seed, options=options)
+        return options
+
+    def after_reset(self, observation: Observation, info: dict[str, Any]) -> Start:
+        """See `Layer.after_reset`."""
+        base, patient = self._base, self.patient
         self._network = base.ready().network
         self._severity = severity_of(self._network) if patient is None else patient.severity
         self._applied = self._severity
         return self._sensed(observation), self._told(info)
 
-    def step(self, action: Action) -> Step:
-        """See `gymnasium.Env.step`."""
+    def before_step(self) -> None:
+        """See `Layer.before_step`."""
         if self._drifts:
             self._apply()
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        return self._sensed(observation), float(reward), terminated, truncated, self._told(info)
+
+    def after_step(self, step: Step) -> Step:
+        """See `Layer.after_step`."""
+        observation, reward, terminated, truncated, info = step
+        return self._sensed(observation), reward, terminated, truncated, self._told(info)
 
     def _apply(self) -> None:
         plant, patient = self._base.ready(), self.patient

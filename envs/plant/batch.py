@@ -39,6 +39,7 @@ from envs.plant.synapses import KERNEL_SPAN_MS
 
 LANES = 8  # networks of a block: one block's state stays in the first-level cache
 PRECISIONS = ("float64", "float32")
+LFP_STEP_MS = 1.0  # ms between two values of the LFP proxy, as envs.biomarkers.lfp
 CHECK_MS = 1.0  # ms between two looks for non-finite voltages
 
 _KERNELS: dict[tuple[int, int, int], Callable[..., int]] = {}
@@ -138,10 +139,11 @@ class BatchPlant:
         self._origin = np.zeros(n, dtype=np.int64)  # a network's sample minus its block's
         self._current = np.zeros((n, 2))  # the applied currents as they stand: th, stn (µA/cm²)
         self._check = max(1, round(CHECK_MS / dt_ms))
+        self._lfp_every = round(LFP_STEP_MS / dt_ms)
         no_ints = np.zeros(0, dtype=np.int64)
         none = Switches(no_ints, no_ints, no_ints, np.zeros(0))
         with _announced():
-            self._advance_block(self._blocks[0], self._wirings[0], none, self._decays, 0, self._check)
+            self._advance_block(self._blocks[0], self._wirings[0], none, self._decays, 0, self._check, self._lfp_every)
 
     def __len__(self) -> int:
         return len(self.networks)
@@ -270,7 +272,7 @@ class BatchPlant:
         parts: list[NDArray[np.int64]] = []
         failures: dict[int, Failure] = {}
         while True:
-            status = self._advance_block(block, wiring, switches, self._decays, stop, self._check)
+            status = self._advance_block(block, wiring, switches, self._decays, stop, self._check, self._lfp_every)
             parts.append(block.record[1 : 1 + block.record[0]].reshape(-1, 3).copy())
             block.record[0] = 0
             if status == bk.NON_FINITE:
@@ -305,7 +307,7 @@ class BatchPlant:
                 break
             replay.record[0] = 0
             stop = int(replay.I[bk.SAMPLE]) + 1
-            self._advance_block(replay, wiring, switches, self._decays, stop, self._check)
+            self._advance_block(replay, wiring, switches, self._decays, stop, self._check, self._lfp_every)
         return failures
 
     # -- saving --------------------------------------------------------------------------------------------------------
@@ -362,11 +364,13 @@ def _switches(currents: NDArray[np.float64], before: NDArray[np.float64], sample
 
 def _record(raw: NDArray[np.int64], lane: int, lanes: int, origin: int) -> Record:
     """One network's share of a block's record."""
+    lfp = raw[raw[:, 1] == bk.LFP + lane]
+    raw = raw[raw[:, 1] < bk.LFP]
     mine = raw[raw[:, 2] % lanes == lane]
     mine = np.stack([mine[:, 0] + origin, mine[:, 1], mine[:, 2] // lanes], axis=1)
     events = mine[mine[:, 1] <= CI]
     gpi = mine[mine[:, 1] == bk.GPI_SPIKE]
-    return Record(events, gpi[:, [0, 2]])
+    return Record(events, gpi[:, [0, 2]], lfp[:, 0] + origin, lfp[:, 2].copy().view(np.float64))
 
 
 class _View:
@@ -402,8 +406,10 @@ class FastPlant(BatchPlant):
         UserError: dt out of range.
     """
 
+    PRECISION, BLOCK = "float64", 1  # networks that the compiled block holds
+
     def __init__(self, network: Network, dt_ms: float = 0.02) -> None:
-        self._allocate(1, dt_ms, "float64", 1, 1)
+        self._allocate(1, dt_ms, self.PRECISION, 1, self.BLOCK)
         self.put(0, network)
 
     @classmethod
@@ -447,8 +453,59 @@ class FastPlant(BatchPlant):
         """
         plant = cls.__new__(cls)
         try:
-            plant._allocate(1, float(values["dt_ms"]), "float64", threads, 1)
+            plant._allocate(1, float(values["dt_ms"]), cls.PRECISION, threads, cls.BLOCK)
             plant.put(0, *_restored(values, plant._dtype))
         except (KeyError, TypeError) as error:
             raise UserError(f"the saved plant lacks the field {error}") from error
         return plant
+
+
+class FastPlant32(FastPlant):
+    """One float32 network, in the block of 8 lanes that a batch uses: the same bytes as in any lane of any batch."""
+
+    PRECISION, BLOCK = "float32", LANES
+
+
+class LanePlant(FastPlant):
+    """One network of a batch, seen as a plant of its own; time passes for it when its batch is advanced.
+
+    Args:
+        batch: the batch.
+        i: which network.
+    """
+
+    def __init__(self, batch: BatchPlant, i: int) -> None:
+        self._batch, self._i, self.dt_ms = batch, i, batch.dt_ms
+
+    @property
+    def network(self) -> Network:
+        """What the network is."""
+        network = self._batch.networks[self._i]
+        assert network is not None
+        return network
+
+    def rows(self, i: int, name: str, count: int = 1) -> NDArray[Any]:
+        """See `BatchPlant.rows`; the only network is 0."""
+        return self._batch.rows(self._i + i, name, count)
+
+    def take(self, i: int) -> LaneState:
+        """See `BatchPlant.take`; the only network is 0."""
+        return self._batch.take(self._i + i)
+
+    def put(
+        self,
+        i: int,
+        network: Network,
+        state: LaneState | State | None = None,
+        gain: NDArray[np.float64] | None = None,
+    ) -> None:
+        """See `BatchPlant.put`; the only network is 0."""
+        self._batch.put(self._i + i, network, state, gain)
+
+    def sample_of(self, i: int) -> int:
+        """See `BatchPlant.sample_of`; the only network is 0."""
+        return self._batch.sample_of(self._i + i)
+
+    def advance(self, smc: NDArray[np.float64], dbs: NDArray[np.float64]) -> Record:  # type: ignore[override]
+        """Refused: one lane of a batch cannot advance alone."""
+        raise UserError("a network of a batch advances with its batch: call the vector environment's step")

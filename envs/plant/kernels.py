@@ -3,9 +3,14 @@ reference."""
 
 from __future__ import annotations
 
-from envs.plant.batch import FastPlant
+from envs.plant.batch import FastPlant, FastPlant32
 from envs.plant.network import Plant
 
 AnyPlant = Plant | FastPlant
 
 KERNELS: dict[str, type[Plant] | type[FastPlant]] = {"fast": FastPlant, "reference": Plant}
+
+
+def plant_type(kernel: str, precision: str) -> type[Plant] | type[FastPlant]:
+    """The class of a kernel ("fast", "reference") in a precision; float32 is the fast kernel's alone."""
+    return FastPlant32 if precision == "float32" else KERNELS[kernel]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from envs.wrappers.artefact import SpikeArtefact
-from envs.wrappers.base import Action, Env, Observation, Step
+from envs.wrappers.base import Action, Env, Layer, Observation, Step
 from envs.wrappers.missing import MissingSamples
 from envs.wrappers.reward import REWARD_GAIN, BetaThresholdReward, beta_reward
 from envs.wrappers.sensing import ObservationDelay, SensingNoise
@@ -13,6 +13,7 @@ __all__ = [
     "Action",
     "BetaThresholdReward",
     "Env",
+    "Layer",
     "MissingSamples",
     "Observation",
     "ObservationDelay",

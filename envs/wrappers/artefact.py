@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,7 +11,7 @@ from envs.basal_ganglia import OBSERVATION_SCALE, PULSE_MEMORY_MS, BasalGangliaE
 from envs.biomarkers.multitaper import beta_trace
 from envs.errors import UserError
 from envs.plant.common import N_CELLS
-from envs.wrappers.base import Action, Env, Observation, Step
+from envs.wrappers.base import Env, Layer, Observation, Step
 
 ARTEFACT_MS = 2.0  # ms for which a pulse hides the spikes; ours, about the recovery of a recording amplifier
 
@@ -38,7 +37,7 @@ def recorded_spikes(
     return kept
 
 
-class SpikeArtefact(gymnasium.Wrapper[Observation, Action, Observation, Action]):
+class SpikeArtefact(Layer):
     """The observation as a recorder beside the stimulator measures it; reward and info stay true.
 
     For ``artefact_ms`` from each pulse's start GPi spikes are not seen. ``kind="raw"``: the artefact itself is taken
@@ -62,13 +61,13 @@ class SpikeArtefact(gymnasium.Wrapper[Observation, Action, Observation, Action])
         self._spurious = kind == "raw"
         self._hidden = round(artefact_ms / base.config.dt_ms)
 
-    def step(self, action: Action) -> Step:
-        """See `gymnasium.Env.step`."""
-        observation, reward, terminated, truncated, info = self.env.step(action)
+    def after_step(self, step: Step) -> Step:
+        """See `Layer.after_step`."""
+        observation, reward, terminated, truncated, info = step
         base = self._base
         if len(base.pulse_samples):
             observation = self._measured()
-        return observation, float(reward), terminated, truncated, info
+        return observation, reward, terminated, truncated, info
 
     def _measured(self) -> Observation:
         base, c = self._base, self._base.config

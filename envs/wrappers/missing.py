@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
 from envs.errors import UserError
-from envs.wrappers.base import Action, Env, Observation, Step
+from envs.wrappers.base import Env, Layer, Observation, Start, Step
 
 Bools = NDArray[np.bool_]
 
@@ -65,7 +64,7 @@ def fill_missing(values: Observation, lost: Bools, before: float, how: Literal["
     return np.asarray(line, dtype=np.float32)
 
 
-class MissingSamples(gymnasium.Wrapper[Observation, Action, Observation, Action]):
+class MissingSamples(Layer):
     """Observed values get lost on their way; they are replaced (`fill_missing`) and counted. Reward stays true.
 
     A value that was lost once stays lost in later observations that still hold it. info gains "missing" (new values
@@ -101,13 +100,14 @@ class MissingSamples(gymnasium.Wrapper[Observation, Action, Observation, Action]
         self._before = 0.0  # last value received before the observation
         self._missing = 0
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observation, dict[str, Any]]:
-        """See `gymnasium.Env.reset`; the losses have their own stream, derived from the seed."""
+    def before_reset(self, seed: int | None, options: dict[str, Any]) -> dict[str, Any]:
+        """See `Layer.before_reset`; the losses have their own stream, derived from the seed."""
         if seed is not None:
             self._rng = np.random.default_rng([seed, 2])
-        observation, info = self.env.reset(seed=seed, options=options)
+        return options
+
+    def after_reset(self, observation: Observation, info: dict[str, Any]) -> Start:
+        """See `Layer.after_reset`."""
         start = bool(self._rng.random() < self._losses.share)
         self._lost = self._losses.draw(self._rng, len(observation), start)
         self._lost[0] = False  # something must have arrived
@@ -115,14 +115,14 @@ class MissingSamples(gymnasium.Wrapper[Observation, Action, Observation, Action]
         self._missing = int(self._lost.sum())
         return self._filled(observation), self._counted(info, self._missing)
 
-    def step(self, action: Action) -> Step:
-        """See `gymnasium.Env.step`."""
-        observation, reward, terminated, truncated, info = self.env.step(action)
+    def after_step(self, step: Step) -> Step:
+        """See `Layer.after_step`."""
+        observation, reward, terminated, truncated, info = step
         new = self._losses.draw(self._rng, self._new, bool(self._lost[-1]))
         self._missing += int(new.sum())
         self._lost = np.concatenate([self._lost[self._new :], new])
         filled = self._filled(observation)
-        return filled, float(reward), terminated, truncated, self._counted(info, int(new.sum()))
+        return filled, reward, terminated, truncated, self._counted(info, int(new.sum()))
 
     def _filled(self, observation: Observation) -> Observation:
         filled = fill_missing(observation, self._lost, self._before, self._how)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-import gymnasium
 import numpy as np
 
-from envs.wrappers.base import Action, Env, Observation, Step
+from envs.wrappers.base import Env, Layer, Step
 
 REWARD_GAIN = 10.0  # 1, SEA-DBS paper Eq. 7
 
@@ -18,15 +17,15 @@ def beta_reward(beta: float, threshold: float = 0.35) -> float:
     return distance * distance if beta < threshold else -distance * distance
 
 
-class BetaThresholdReward(gymnasium.Wrapper[Observation, Action, Observation, Action]):
+class BetaThresholdReward(Layer):
     """Replaces the reward by Eq. 7, on the mean of the observation or on its newest value."""
 
     def __init__(self, env: Env, threshold: float = 0.35, signal: Literal["mean", "newest"] = "mean") -> None:
         super().__init__(env)
         self._threshold, self._signal = threshold, signal
 
-    def step(self, action: Action) -> Step:
-        """See `gymnasium.Env.step`."""
-        observation, _, terminated, truncated, info = self.env.step(action)
+    def after_step(self, step: Step) -> Step:
+        """See `Layer.after_step`."""
+        observation, _, terminated, truncated, info = step
         beta = float(np.mean(observation)) if self._signal == "mean" else float(observation[-1])
-        return observation, beta_reward(beta, self._threshold), bool(terminated), bool(truncated), info
+        return observation, beta_reward(beta, self._threshold), terminated, truncated, info

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-import gymnasium
 import numpy as np
 
 from envs.errors import UserError
-from envs.wrappers.base import Action, Env, Observation, Step
+from envs.wrappers.base import Env, Layer, Observation, Start, Step
 
 
-class ObservationDelay(gymnasium.Wrapper[Observation, Action, Observation, Action]):
+class ObservationDelay(Layer):
     """The observation comes some decisions late; the first one is repeated until then."""
 
     def __init__(self, env: Env, steps: int) -> None:
@@ -21,20 +20,17 @@ class ObservationDelay(gymnasium.Wrapper[Observation, Action, Observation, Actio
         super().__init__(env)
         self._queue: deque[Observation] = deque(maxlen=steps + 1)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observation, dict[str, Any]]:
-        """See `gymnasium.Env.reset`."""
-        observation, info = self.env.reset(seed=seed, options=options)
+    def after_reset(self, observation: Observation, info: dict[str, Any]) -> Start:
+        """See `Layer.after_reset`."""
         self._queue.clear()
         self._queue.append(observation)
         return observation, info
 
-    def step(self, action: Action) -> Step:
-        """See `gymnasium.Env.step`."""
-        observation, reward, terminated, truncated, info = self.env.step(action)
+    def after_step(self, step: Step) -> Step:
+        """See `Layer.after_step`."""
+        observation, reward, terminated, truncated, info = step
         self._queue.append(observation)
-        return self._queue[0].copy(), float(reward), terminated, truncated, info
+        return self._queue[0].copy(), reward, terminated, truncated, info
 
     def get_state(self) -> dict[str, Any]:
         """The observations under way."""
@@ -46,7 +42,7 @@ class ObservationDelay(gymnasium.Wrapper[Observation, Action, Observation, Actio
         self._queue.extend(np.array(observation, dtype=np.float32) for observation in values["queue"])
 
 
-class SensingNoise(gymnasium.Wrapper[Observation, Action, Observation, Action]):
+class SensingNoise(Layer):
     """Adds white noise to each observed value; clipped at 0, since power is not negative. Reward and info stay true."""
 
     def __init__(self, env: Env, sd: float) -> None:
@@ -56,19 +52,20 @@ class SensingNoise(gymnasium.Wrapper[Observation, Action, Observation, Action]):
         self._sd = sd
         self._rng = np.random.default_rng(0)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observation, dict[str, Any]]:
-        """See `gymnasium.Env.reset`; the noise has its own stream, derived from the seed."""
+    def before_reset(self, seed: int | None, options: dict[str, Any]) -> dict[str, Any]:
+        """See `Layer.before_reset`; the noise has its own stream, derived from the seed."""
         if seed is not None:
             self._rng = np.random.default_rng([seed, 1])
-        observation, info = self.env.reset(seed=seed, options=options)
+        return options
+
+    def after_reset(self, observation: Observation, info: dict[str, Any]) -> Start:
+        """See `Layer.after_reset`."""
         return self._noisy(observation), info
 
-    def step(self, action: Action) -> Step:
-        """See `gymnasium.Env.step`."""
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        return self._noisy(observation), float(reward), terminated, truncated, info
+    def after_step(self, step: Step) -> Step:
+        """See `Layer.after_step`."""
+        observation, reward, terminated, truncated, info = step
+        return self._noisy(observation), reward, terminated, truncated, info
 
     def _noisy(self, observation: Observation) -> Observation:
         noise = self._rng.normal(0.0, self._sd, observation.shape)
