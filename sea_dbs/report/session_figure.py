@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MARKED = ("fault", "nack", "clamp", "deadline", "error")  # events that a reader must see in the picture
-SHORT_S = 0.2  # s: shorter decisions are drawn as a line, longer ones as steps
+SHORT_S = 0.2  # s: of shorter decisions the mean of an observation is not drawn
+MOST_STEPS = 150  # steps of the share of slots
 
 
 @style.drawing
@@ -55,25 +56,20 @@ def _beta(axis: Axes, data: SessionData) -> None:
 
 
 def _duty(axis: Axes, data: SessionData) -> None:
-    done = data.done
-    starts = np.array([row["plant_us"] * 1e-6 for row in done])
-    slots = data.session["slots"]
-    decided = np.array([row["mask"].count("1") / slots for row in done])
-    delivered = np.array([row["pulses"] / slots for row in done])
-    if data.decision_s <= SHORT_S:  # one slot a decision: the share in half a second
-        width = max(1, round(0.5 / data.decision_s))
-        kernel = np.ones(width) / width
-        if len(done) >= width:
-            decided, delivered = (np.convolve(x, kernel, "same") for x in (decided, delivered))
-    edges = np.append(starts, starts[-1] + data.decision_s) if len(starts) else np.zeros(1)
-    if len(starts):
-        axis.stairs(
-            100 * delivered, edges, fill=True, color=style.PULSES, alpha=0.45, label="delivered on the electrode"
-        )
-        axis.stairs(100 * decided, edges, color=style.INK, lw=1.0, label="decided by the policy")
     axis.set_ylim(0.0, 145.0)
     axis.set_yticks([0, 50, 100])
     axis.set_ylabel("slots\nstimulated (%)")
+    if not (done := data.done):
+        return
+    # Many short decisions: the mean of neighbours side by side, so that nothing is drawn before it was decided.
+    first = np.arange(0, len(done), max(1, -(-len(done) // MOST_STEPS)))
+    count = np.diff(np.append(first, len(done))) * data.session["slots"]
+    decided = np.add.reduceat([row["mask"].count("1") for row in done], first) / count
+    delivered = np.add.reduceat([row["pulses"] for row in done], first) / count
+    starts = np.array([row["plant_us"] * 1e-6 for row in done])
+    edges = np.append(starts[first], starts[-1] + data.decision_s)
+    axis.stairs(100 * delivered, edges, fill=True, color=style.PULSES, alpha=0.45, label="delivered on the electrode")
+    axis.stairs(100 * decided, edges, color=style.INK, lw=1.0, label="decided")
     axis.legend(loc="upper right", ncols=2)
 
 
