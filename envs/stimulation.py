@@ -6,6 +6,7 @@ into all STN cells alike. Charge is Σ|I|·PW of that phase (nC/cm²).
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -82,8 +83,11 @@ class CurrentBuilder:
         """Schedule a pulse.
 
         Raises:
-            UserError: it lies in the past, overlaps an earlier one, or its width is no whole number of samples.
+            UserError: it lies in the past, overlaps an earlier one, is not finite, or its width is no whole number of
+                samples.
         """
+        if not (math.isfinite(pulse.amplitude_uA_cm2) and math.isfinite(pulse.width_ms)):
+            raise UserError(f"the pulse at {pulse.t_us} µs has no finite amplitude and width: {pulse}")
         width = round(pulse.width_ms / self._dt_ms)
         if width < 1 or abs(width * self._dt_ms - pulse.width_ms) > 1e-6:
             raise UserError(
@@ -122,13 +126,18 @@ def regular_train(stim_hz: float, n_samples: int, dt_ms: float, *, pulse: Pulse 
     none.
 
     Raises:
-        UserError: a rate outside 0..185 Hz.
+        UserError: a rate outside 0..185 Hz, or a pulse that is not shorter than its slot.
     """
     if not 0.0 <= stim_hz <= 185.0:
         raise UserError(f"the stimulation rate is {stim_hz:g} Hz: allowed are 0 (none) to 185 Hz")
     pulse = pulse or Pulse(0, PULSE_AMPLITUDE, PULSE_WIDTH_MS)
     builder = CurrentBuilder(dt_ms)
     if stim_hz > 0.0:
+        if pulse.width_ms >= 1000.0 / stim_hz:
+            raise UserError(
+                f"a pulse of {pulse.width_ms:g} ms is not shorter than its slot of {1000.0 / stim_hz:g} ms "
+                f"at {stim_hz:g} Hz"
+            )
         n_pulses = int(np.ceil(n_samples * dt_ms * stim_hz / 1000.0))
         for i in range(n_pulses):
             builder.add(pulse._replace(t_us=round(i * 1e6 / stim_hz)))

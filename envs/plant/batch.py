@@ -33,7 +33,8 @@ from envs.plant.batch_block import (
 from envs.plant.batch_vector import vector_width
 from envs.plant.common import CI, N_CELLS, N_POPULATIONS, POPULATIONS
 from envs.plant.inputs import round_half_up
-from envs.plant.network import Record, check_dt
+from envs.plant.network import Record, check_dt, common_dt
+from envs.plant.ranges import check_network
 from envs.plant.state import Network, State, draw_network, initial_state
 from envs.plant.synapses import KERNEL_SPAN_MS
 
@@ -99,23 +100,25 @@ class BatchPlant:
 
     Args:
         networks: what each network is.
-        dt_ms: step of forward Euler (ms), common to all.
+        dt_ms: step of forward Euler (ms), common to all; or what each network asks for, refused when they differ.
         precision: "float64" or "float32".
         threads: blocks of 8 networks advanced at the same time.
         stn_gain: share of the stimulation current that reaches each STN cell, shape (B, 10); None: all of it.
 
     Raises:
-        UserError: dt or precision out of range, no network.
+        UserError: mixed dt; dt, precision or a parameter of a network out of range; no network.
     """
 
     def __init__(
         self,
         networks: Sequence[Network],
-        dt_ms: float = 0.02,
+        dt_ms: float | Sequence[float] = 0.02,
         precision: str = "float64",
         threads: int = 1,
         stn_gain: NDArray[np.float64] | None = None,
     ) -> None:
+        if not isinstance(dt_ms, int | float):
+            dt_ms = common_dt(dt_ms)
         self._allocate(len(networks), dt_ms, precision, threads, LANES)
         for i, network in enumerate(networks):
             self.put(i, network, gain=None if stn_gain is None else stn_gain[i])
@@ -166,6 +169,7 @@ class BatchPlant:
 
         The state of the scalar kernel is accepted too: it continues spike for spike.
         """
+        check_network(network, f"network {i}" if len(self.networks) > 1 else "the network")
         if state is None:
             state = initial_state(network)
         if isinstance(state, State):

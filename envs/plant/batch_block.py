@@ -31,6 +31,7 @@ class Block(NamedTuple):
     I: Ints  # noqa: E741  # (n,) sample, event counters
     log: Ints  # (7 × capacity × 2,) per source a ring of (sample, entry)
     alive: NDArray[np.bool_]  # (lanes,) whose voltages are watched
+    origin: Ints  # (lanes,) a network's own sample minus the block's
     record: Ints  # [0]: numbers used; then triples sample, kind, entry
     S_bits: NDArray[Any]  # S as integers
     exponent: Any  # the bits that are all set in a number that is not finite
@@ -99,6 +100,7 @@ def new_block(lanes: int, size: int, dtype: Any, sample: int = 0) -> Block:
         I=counters,
         log=np.zeros(N_SOURCES * LOG_PER_LANE * lanes * 2, dtype=np.int64),
         alive=np.zeros(lanes, dtype=np.bool_),
+        origin=np.zeros(lanes, dtype=np.int64),
         record=np.zeros(3 * bk.N_KINDS * size * 4 + 1, dtype=np.int64),
         S_bits=S.view(bits),
         exponent=exponent,
@@ -243,7 +245,8 @@ def put_lane(block: Block, wiring: Wiring, lane: int, lanes: int, state: LaneSta
             if connection.source == source:
                 served = merged[:, 0] + wiring.age[c] < now
                 block.I[bk.TAIL + c] = int(served.sum())
-    block.I[bk.NEXT_DUE] = now
+    block.I[bk.NEXT_DUE] = block.I[bk.LFP_DUE] = now
+    block.origin[lane] = -shift
     return -shift
 
 

@@ -7,7 +7,6 @@ the increments of the continuous synapses. No nucleus sees another's new value.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,9 +14,9 @@ import numpy as np
 
 from envs.jit import kernel, rate
 from envs.plant import batch_rates as rates
-from envs.plant import cortex, synapses
+from envs.plant import cortex, stn, synapses
 from envs.plant.batch_layout import CONNECTIONS, N_CONNECTIONS, ROW, Decay
-from envs.plant.batch_vector import bits, exp2, load, lowest_bit, select, store, vector_rate
+from envs.plant.batch_vector import bits, load, lowest_bit, select, store, vector_rate
 from envs.plant.common import (
     CE,
     CI,
@@ -35,22 +34,25 @@ from envs.plant.common import (
 
 OK, EVENTS_FULL, RECORD_FULL, NON_FINITE = 0, 1, 2, 3
 
-# Integer state of a block: sample, next sample with an arrival, input switches done, events logged (by source), events
-# served (by connection).
-SAMPLE, NEXT_DUE, SWITCH, HEAD, TAIL = 0, 1, 2, 3, 3 + 7
+# Integer state of a block: sample, next sample with an arrival, next sample at which a network's LFP is recorded, input
+# switches done, events logged (by source), events served (by connection).
+SAMPLE, NEXT_DUE, LFP_DUE, SWITCH, HEAD, TAIL = 0, 1, 2, 3, 4, 4 + 7
 N_INTEGERS = TAIL + N_CONNECTIONS
 NEVER = np.iinfo(np.int64).max
 
 # What a vector of cells did, in the order in which it is recorded: events of the eight populations, then
 GPI_SPIKE, CE_CROSSING, CI_CROSSING, D2_OPENING, D1_OPENING = 8, 9, 10, 11, 12
 N_KINDS = 13
+LFP = 16  # in a record, 16 + lane: the value's bits stand in place of the cell
+
+# mV, driving forces of the LFP proxy, at the holding voltage of envs.biomarkers.lfp
+LFP_GABA_MV, LFP_EXC_MV = abs(stn.E_LEAK - synapses.E_GABA), abs(stn.E_LEAK - synapses.E_EXC)
 
 GABA_CUT_MV = -55.0  # mV; below, a striatal GABA gate opens at less than 5e-12/ms and only decays
 
 TINY = 1e-30  # added where something decays, so that it never becomes denormal, which is slow on many processors
 
 _SOURCE = np.array([c.source for c in CONNECTIONS], dtype=np.int64)
-_LOG2E = 1.0 / math.log(2.0)
 
 
 def _rows(*names: str) -> tuple[int, ...]:
@@ -248,8 +250,7 @@ def _striatum(
         open_ = V > GABA_CUT_MV
         mask = bits(open_)
         if mask != 0:
-            # 2 (1 + tanh(V/4)) = 4/(1 + e^{-V/2})
-            rise = c.dt * (4.0 / (1.0 + exp2(V * (-0.5 * _LOG2E)))) * (1.0 - gate)
+            rise = c.dt * rates.gaba_opening(V) * (1.0 - gate)
             rise = select(open_, rise, 0.0)
             store(increment, (opening - D2_OPENING) * size + x, rise)
             store(S, gaba_row * size + x, gate * c.gaba + (rise + TINY))
@@ -393,6 +394,25 @@ def _work_off(
 
 
 @rate
+def _lfp(S: Any, I: Any, origin: Any, record: Any, lanes: int, size: int, every: int) -> None:  # noqa: E741
+    """Record the LFP proxy of `envs.biomarkers.lfp`, Σ|I| of the STN, of each network whose own clock says so."""
+    due = NEVER
+    for lane in range(lanes):
+        own = I[SAMPLE] + origin[lane]
+        if own % every == 0:
+            total = 0.0
+            for at in range(lane, N_CELLS * lanes, lanes):
+                total += LFP_GABA_MV * abs(S[STN_INH * size + at] - S[(STN_INH + 1) * size + at])
+                total += LFP_EXC_MV * abs(S[STN_AMPA * size + at] - S[(STN_AMPA + 1) * size + at])
+                total += LFP_EXC_MV * abs(S[STN_NMDA * size + at] - S[(STN_NMDA + 1) * size + at])
+            n = record[0]
+            record[n + 1], record[n + 2], record[n + 3] = I[SAMPLE], LFP + lane, np.float64(total).view(np.int64)
+            record[0] = n + 3
+        due = min(due, I[SAMPLE] + every - own % every)
+    I[LFP_DUE] = due
+
+
+@rate
 def _switch(S: Any, net: Any, inputs: Any, i: int, lanes: int, size: int) -> None:
     """An applied current takes another value."""
     row, lane = inputs.row[i], inputs.lane[i]
@@ -425,11 +445,21 @@ def _update(S: Any, size: int, width: int, c: Decay, pending: Any, increment: An
 
 @vector_rate
 def _advance(
-    block: Any, net: Any, inputs: Any, c: Decay, stop: int, check: int, lanes: int, size: int, width: int, capacity: int
+    block: Any,
+    net: Any,
+    inputs: Any,
+    c: Decay,
+    stop: int,
+    check: int,
+    lfp_every: int,
+    lanes: int,
+    size: int,
+    width: int,
+    capacity: int,
 ) -> int:
     S, I, log, record = block.S, block.I, block.log, block.record  # noqa: E741
     pending, increment = block.pending, block.increment
-    room = record.shape[0] - 3 * (GPI_SPIKE + 1) * size - 1
+    room = record.shape[0] - 3 * (GPI_SPIKE + 1) * size - 3 * lanes - 1
     left = 0
     while I[SAMPLE] < stop:
         if record[0] > room:
@@ -444,6 +474,8 @@ def _advance(
         left -= 1
         if I[NEXT_DUE] <= s:
             _arrivals(S, I, log, net, lanes, size, capacity)
+        if I[LFP_DUE] <= s:
+            _lfp(S, I, block.origin, record, lanes, size, lfp_every)
         while I[SWITCH] < inputs.sample.shape[0] and inputs.sample[I[SWITCH]] <= s + 1:
             _switch(S, net, inputs, I[SWITCH], lanes, size)
             I[SWITCH] += 1
@@ -460,13 +492,14 @@ def make_advance(lanes: int, size: int, width: int, capacity: int) -> Callable[.
     """The kernel for blocks of ``lanes`` networks; sizes are constants of the compiled code.
 
     Its arguments: block (`envs.plant.batch_block.Block`), net (`Wiring`), inputs (`Switches`), decay factors, last
-    sample, samples between two looks for non-finite voltages. Returns OK, EVENTS_FULL, RECORD_FULL (nothing lost: make
-    room and call again) or NON_FINITE (S_before and I_before are the state at the last look).
+    sample, samples between two looks for non-finite voltages, samples between two values of the LFP. Returns OK,
+    EVENTS_FULL, RECORD_FULL (nothing lost: make room and call again) or NON_FINITE (S_before and I_before are the state
+    at the last look).
     """
 
     @kernel
-    def advance(block: Any, net: Any, inputs: Any, c: Decay, stop: int, check: int) -> int:
-        status: int = _advance(block, net, inputs, c, stop, check, lanes, size, width, capacity)
+    def advance(block: Any, net: Any, inputs: Any, c: Decay, stop: int, check: int, lfp_every: int) -> int:
+        status: int = _advance(block, net, inputs, c, stop, check, lfp_every, lanes, size, width, capacity)
         return status
 
     return advance

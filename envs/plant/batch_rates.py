@@ -9,7 +9,7 @@ import linecache
 from collections.abc import Callable
 from typing import Any
 
-from envs.plant import reference
+from envs.plant import reference, synapses
 from envs.plant.batch_derive import derive
 from envs.plant.batch_symbols import SymbolArray, trace, variable
 from envs.plant.batch_vector import clamp, clamp_single, exp2, log, select, vector_rate
@@ -48,6 +48,11 @@ def striatum_source() -> str:
     return derive("striatum", ["V", "x0", "x1", "x2", "x3", "g_m", "I_in", "dt"], [result, *gates.results()])
 
 
+def gaba_opening_source() -> str:
+    """Opening of a striatal GABA gate (1/ms); the quotient makes one fraction of 1 + tanh, which else cancels."""
+    return derive("gaba_opening", ["V"], [trace(synapses.gaba_opening, V) / 1.0])
+
+
 def compile_source(source: str) -> Callable[..., Any]:
     """The vector function of a derived source; its lines show in tracebacks."""
     name = source[len("def ") : source.index("(")]
@@ -64,8 +69,10 @@ SOURCES = {
     "stn": stn_source(),
     "pallidum": pallidum_source(),
     "striatum": striatum_source(),
+    "gaba_opening": gaba_opening_source(),
 }
 thalamus = compile_source(SOURCES["thalamus"])
 stn = compile_source(SOURCES["stn"])
 pallidum = compile_source(SOURCES["pallidum"])
 striatum = compile_source(SOURCES["striatum"])
+gaba_opening = compile_source(SOURCES["gaba_opening"])

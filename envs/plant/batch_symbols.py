@@ -95,11 +95,15 @@ def _log(x: Operand) -> Operand:
     return Node("log", (x,)) if isinstance(x, Node) else math.log(x)
 
 
+def _tanh(x: Operand) -> Operand:
+    return 2.0 / (1.0 + Node("exp", (-2.0 * x,))) - 1.0 if isinstance(x, Node) else math.tanh(x)
+
+
 def _linoid(x: Node, slope: float) -> Node:
     return Node("linoid", (x, as_node(slope)))
 
 
-_MATH = SimpleNamespace(exp=_exp, log=_log)
+_MATH = SimpleNamespace(exp=_exp, log=_log, tanh=_tanh)
 _traced: dict[int, Any] = {}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from envs.errors import UserError
 from envs.plant import reference
 from envs.plant.common import N_CELLS, N_POPULATIONS, POPULATIONS
 from envs.plant.inputs import round_half_up
+from envs.plant.ranges import check_network
 from envs.plant.state import Network, State, draw_network, initial_state
 from envs.plant.synapses import KERNEL_SPAN_MS, kernel_tables
 
@@ -26,6 +28,10 @@ class Record(NamedTuple):
     events: NDArray[np.int64]
     # (m, 2) sample before the upward crossing of -20 mV, cell: what the biomarker counts
     gpi_spikes: NDArray[np.int64]
+    # LFP proxy of `envs.biomarkers.lfp`, from the fast kernel alone: the samples, once a millisecond, from where the
+    # plant stood (included) to where it stands now (excluded); its values (µA/cm²)
+    lfp_samples: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+    lfp: NDArray[np.float64] = np.zeros(0)
 
 
 def check_dt(dt_ms: float) -> None:
@@ -41,6 +47,21 @@ def check_dt(dt_ms: float) -> None:
         )
 
 
+def common_dt(dts_ms: Sequence[float]) -> float:
+    """The step of a batch, from what each of its networks asks for.
+
+    Raises:
+        UserError: they differ; one lockstep cannot serve two steps.
+    """
+    other = next((i for i, dt_ms in enumerate(dts_ms) if dt_ms != dts_ms[0]), 0)
+    if other:
+        raise UserError(
+            f"a batch has one plant step: network 0 asks for {dts_ms[0]:g} ms and network {other} for "
+            f"{dts_ms[other]:g} ms"
+        )
+    return dts_ms[0]
+
+
 class Plant:
     """One cortex-basal ganglia-thalamus network (Kumaravelu et al. 2016) on the scalar reference kernel.
 
@@ -49,11 +70,12 @@ class Plant:
         dt_ms: step of forward Euler (ms); 0.02 in training, 0.01 in the original.
 
     Raises:
-        UserError: dt out of range.
+        UserError: dt or a parameter of the network out of range.
     """
 
     def __init__(self, network: Network, dt_ms: float = 0.02) -> None:
         check_dt(dt_ms)
+        check_network(network)
         self.network = network
         self.dt_ms = dt_ms
         self.state = initial_state(network)

@@ -1,14 +1,11 @@
 """The scalar reference kernel: one network, forward Euler, written as the equations are.
 
 It is the yardstick: literal (event lists, sampled kernels summed oldest first, strict arithmetic) rather than fast.
-Order of an
-update from sample s-1 to s: all currents and rates from the old state; voltages and gates; the continuous synapses;
-events. No nucleus sees another's new value.
+Order of an update from sample s-1 to s: all currents and rates from the old state; voltages and gates; the continuous
+synapses; events. No nucleus sees another's new value.
 """
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 
@@ -209,7 +206,7 @@ def _continuous_synapses(old: Array, V: Array, gaba: Array, ctx: Array, dt: floa
     for k in range(N_CELLS):
         for row, population in ((0, D2), (1, D1)):
             s = gaba[row, k]
-            opening = 2.0 * (1.0 + math.tanh(old[population, k] / 4.0))
+            opening = synapses.gaba_opening(old[population, k])
             gaba[row, k] = s + dt * (opening * (1.0 - s) - s / synapses.TAU_GABA_STR)
         for row, population in ((0, CE), (2, CI)):
             crossed = old[population, k] < EVENT_THRESHOLD_MV and V[population, k] > EVENT_THRESHOLD_MV

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.jit import rate
+
 KERNEL_SPAN_MS = 1000.0  # ms, a kernel ends at this age (released code)
 FAST_SPAN_MS = 300.0  # ms, from here on all kernels but NMDA are below 1e-16 of their peak, which is less than rounding
 
@@ -70,6 +72,11 @@ G_CE_CI = 0.1
 TAU_GABA_STR = 13.0  # ms, decay of the striatal GABA gates
 TAU_CTX = 5.0  # ms, alpha function of the intracortical synapses
 CTX_KICK = 0.43 / (TAU_CTX * math.exp(-1.0))  # 1/ms, impulse of one intracortical event
+
+
+@rate
+def gaba_opening(V: float) -> float:  # 1/ms, of a striatal GABA gate by its cell's own voltage, Kumaravelu 2016
+    return 2.0 * (1.0 + math.tanh(V / 4.0))
 
 
 def kernel_span(dt_ms: float) -> int:
