@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 ENV_ID = "sea_dbs/BasalGanglia-v0"
 
 if ENV_ID not in gymnasium.registry:
-    gymnasium.register(id=ENV_ID, entry_point="envs.registration:make_env")
+    gymnasium.register(
+        id=ENV_ID,
+        entry_point="envs.registration:make_env",
+        vector_entry_point="envs.vector:BasalGangliaVectorEnv",
+    )
 
 
 def make_env(preset: str = "paper", *, patient: Patient | None = None, **overrides: Any) -> Env:

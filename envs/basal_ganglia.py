@@ -123,7 +123,7 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         With a pulse source a piece is a slot, since the source may watch the plant; else one piece is the whole.
         """
         plant = self.ready()
-        mask = self._mask(action)
+        mask = self.mask(action)
         slots = self._slot_samples()
         end = slots.pop()
         clock = plant.sample - self._origin
@@ -252,7 +252,12 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
             raise UserError("the environment has no network yet: call reset() before step()")
         return self.plant
 
-    def _mask(self, action: NDArray[np.int8]) -> NDArray[np.int8]:
+    def mask(self, action: NDArray[np.int8]) -> NDArray[np.int8]:
+        """The action, if it is one: one bit a slot.
+
+        Raises:
+            UserError: wrong shape, type or value.
+        """
         mask = np.asarray(action)
         if mask.shape != (self.config.slots,):
             raise UserError(f"the action has shape {mask.shape}: expected ({self.config.slots},), one bit a slot")
