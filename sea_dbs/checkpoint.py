@@ -6,6 +6,7 @@ it: a file from elsewhere cannot run code.
 
 from __future__ import annotations
 
+import io
 import pickle
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,10 @@ def save(path: Path, content: dict[str, Any]) -> None:
     Raises:
         UserError: the disk is full or the place cannot be written; the file that was there stays.
     """
-    packed = pack({"format": FORMAT, **content})
-    atomic_write(path, lambda stream: torch.save(packed, stream))
+    # Through memory: torch.save turns a failing disk into an error of its own kind.
+    buffer = io.BytesIO()
+    torch.save(pack({"format": FORMAT, **content}), buffer)
+    atomic_write(path, lambda stream: stream.write(buffer.getbuffer()))
 
 
 def load(path: Path) -> dict[str, Any]:

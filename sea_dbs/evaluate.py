@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from envs.errors import UserError
 from sea_dbs import evaluation_figures
@@ -73,6 +74,8 @@ def evaluate(
         UserError: no readable policy, a wrong plan, or a folder that is in use.
     """
     policy = TorchPolicy.load(run)
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
     config = config_from_mapping(policy.spec["config"], str(run / POLICY))
     plan.check(config)
     steps = plan.steps or config.episode_steps or 0

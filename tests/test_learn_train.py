@@ -145,6 +145,37 @@ def test_kill_9_at_any_moment_then_resume_gives_equal_weights(undisturbed: Path,
     assert not list(run.glob(".*.tmp"))
 
 
+def test_a_failing_disk_is_said_and_nothing_written_is_lost(undisturbed: Path, tmp_path: Path) -> None:
+    """A limit on the size of a file stands in for a full disk, which takes a file system of its own."""
+    run = tmp_path / "run"
+    script = (
+        "import resource, runpy, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000));"
+        f"runpy.run_path({str(TESTS / 'learn_toy.py')!r}, run_name='__main__')"
+    )
+    calls = 0
+
+    class Stopping(ToyEnv):
+        def step(self, action: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls > 26:
+                raise StoppedError
+            return super().step(action)
+
+    with pytest.raises(StoppedError):
+        train(load_config("paper", SMALL), run, quiet=True, env_factory=Stopping)
+    before = sha256_file(run / checkpoint.CHECKPOINT)
+    environment = {**os.environ, "PYTHONPATH": str(TESTS)}
+    command = [sys.executable, "-c", script, str(run), "0", *SMALL]
+    failed = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert "UserError: cannot write" in failed.stderr.splitlines()[-1], failed.stderr
+    assert sha256_file(run / checkpoint.CHECKPOINT) == before
+    assert not list(run.glob(".*.tmp"))
+    _train(run, resume=True)
+    assert _content(run) == _content(undisturbed)
+
+
 def _lines(run: Path) -> int:
     try:
         return (run / METRICS).read_bytes().count(b"\n")

@@ -11,6 +11,8 @@ from sea_dbs.config import load_config
 from sea_dbs.replay import Batch
 from sea_dbs.update import Learner, critic_target, update
 
+torch.set_num_threads(1)  # as in training: more threads wait for each other on such small networks
+
 SMALL = ["n_obs=50", "slots=4", "stim_hz=4", "hidden=16", "stride_ms=20"]
 
 
