@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.signal.windows import dpss
 
-from envs.biomarkers.multitaper import beta_trace, spectrum
+from envs.biomarkers.multitaper import BETA_BAND_HZ, _run, beta_trace, spectrum
 from envs.errors import UserError
 
 
@@ -43,6 +43,30 @@ def test_both_grids_equal_the_definition(seed: int) -> None:
         q0, q1 = inside[0, 0], inside[-1, 0]
         assert released[w] == pytest.approx(_definition(inside, q0 - 1, q1 - q0 + 3, 0.02), rel=1e-6)
         assert fixed[w] == pytest.approx(_definition(inside, start, 50_001, 0.02), rel=1e-6)
+
+
+@pytest.mark.parametrize("dt_ms", [0.01, 0.02])
+@pytest.mark.parametrize("length_ms", [150, 327.7, 655.36, 1000, 1310, 1311, 3500])
+def test_sliding_sums_are_the_single_windows_at_any_length(length_ms: float, dt_ms: float) -> None:
+    length = round(length_ms / dt_ms)
+    spikes = _spikes(2, n=900, end=3 * length)
+    starts = np.sort(np.random.default_rng(1).integers(0, 2 * length, 12))
+    each = _run(spikes, starts, length, dt_ms, True, BETA_BAND_HZ)[0]
+    np.testing.assert_allclose(beta_trace(spikes, starts, length, dt_ms, fixed_grid=True), each, rtol=2e-7)
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+def test_a_trace_is_the_same_bytes_however_it_is_split(fixed: bool) -> None:
+    spikes = _spikes(3, n=700, end=120_000) + np.array([10**9, 0])  # after 5.5 hours
+    starts = 10**9 + np.arange(0, 60_000, 50)
+    whole = beta_trace(spikes, starts, 50_000, 0.02, fixed_grid=fixed)
+    parts, at = [], 0
+    for n in (1, 1, 50, 400, 748):
+        some = starts[at : at + n]
+        kept = (spikes[:, 0] >= some[0] - 3 * n) & (spikes[:, 0] < some[-1] + 50_000)
+        parts.append(beta_trace(spikes[kept], some, 50_000, 0.02, fixed_grid=fixed))
+        at += n
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
 def test_windows_with_the_same_spikes_have_the_same_value_on_the_released_grid() -> None:
@@ -84,5 +108,7 @@ def test_wrong_input_is_refused() -> None:
         beta_trace(spikes[::-1], np.array([0]), 50_000, 0.02, fixed_grid=True)
     with pytest.raises(UserError, match=r"shape \(300,\)"):
         beta_trace(spikes[:, 0], np.array([0]), 50_000, 0.02, fixed_grid=True)
+    with pytest.raises(UserError, match=r"cells 0 to 16: allowed are 0 to 9"):
+        beta_trace(spikes * np.array([1, 2]), np.array([0]), 50_000, 0.02, fixed_grid=False)
     with pytest.raises(UserError, match="cannot resolve"):
         beta_trace(spikes, np.array([0]), 200, 0.02, fixed_grid=True)

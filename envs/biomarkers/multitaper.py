@@ -26,6 +26,7 @@ from envs.plant.common import N_CELLS
 
 BETA_BAND_HZ = (13.0, 35.0)  # Hz, both ends excluded, Kumaravelu 2016
 MAX_FREQUENCIES = 512  # grid frequencies in a band; a 4 s window at 0.02 ms has 115 in 13-35 Hz
+MARGIN = 8  # cycles that rows padded to whole vectors may reach beyond the band
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -169,7 +170,7 @@ def _trace(
             df = fs / nfft
             j0 = math.floor(f_low / df) + 1
             n_freq = math.ceil(f_high / df) - j0
-            if n_freq < 2 or n_freq > MAX_FREQUENCIES or f_high * n / fs > CYCLES_MAX - WIDTH:
+            if n_freq < 2 or n_freq > MAX_FREQUENCIES or f_high * n / fs > CYCLES_MAX - MARGIN:
                 return j0, df, -1
             row = (n_freq + WIDTH - 1) // WIDTH * WIDTH
             c, s = np.empty(samples.shape[0] * row), np.empty(samples.shape[0] * row)
@@ -208,7 +209,7 @@ def _checked(spikes: Ints, starts: Ints) -> tuple[Ints, Ints, Ints]:
 def _unresolved(length: int, dt_ms: float, band_hz: tuple[float, float]) -> UserError:
     return UserError(
         f"a window of {length * dt_ms:g} ms cannot resolve {band_hz[0]:g}-{band_hz[1]:g} Hz: "
-        f"allowed are windows of about 150 to {(CYCLES_MAX - WIDTH) / band_hz[1] * 1000:.0f} ms"
+        f"allowed are windows of about 150 to {(CYCLES_MAX - MARGIN) / band_hz[1] * 1000:.0f} ms"
     )
 
 

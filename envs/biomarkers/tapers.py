@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 TIME_HALFBANDWIDTH = 3.0  # NW, Chronux tapers [3 5], Kumaravelu 2016
 N_TAPERS = 5  # K, Chronux tapers [3 5], Kumaravelu 2016
 TABLE_POINTS = 8192  # points of the tabulated tapers
-CYCLES_MAX = 128  # cycles a window up to which the transforms are tabulated
+CYCLES_MAX = 136  # cycles a window up to which the transforms are tabulated
 CYCLES_PER_POINT = 64  # table points a cycle
 PAD = 2  # points beyond either end, for cubic interpolation
 
