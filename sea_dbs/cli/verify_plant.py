@@ -156,13 +156,20 @@ def _write(out: Path, rows: list[Row], control: list[Row], change: float, result
 
 
 def _say(rows: list[Row], missed: list[Row], caught: list[Row], change: float, out: Path | None) -> None:
-    nearest = max(rows, key=lambda row: max(abs(row.low), abs(row.high)) / row.margin)
+    def reach(row: Row) -> float:
+        return max(abs(row.low), abs(row.high)) / row.margin
+
+    nearest = max(rows, key=reach)
     for row in missed:
         typer.echo(f"NOT EQUIVALENT: {_line(row)}")
     typer.echo(f"float32 against float64: {len(rows) - len(missed)} of {len(rows)} equivalent")
     typer.echo(f"nearest to its margin: {_line(nearest)}")
     if change:
-        words = f"found by {len(caught)} rows, as: {_line(caught[-1])}" if caught else "NOT FOUND: this test is blind"
+        words = (
+            f"found by {len(caught)} rows, most by {_line(max(caught, key=reach))}"
+            if caught
+            else "NOT FOUND: this test is blind"
+        )
         typer.echo(f"planted error of {100 * change:+g} % in g(GPe->GPe): {words}")
     if out is not None:
         typer.echo(f"wrote {out}/equivalence.json, equivalence.png")

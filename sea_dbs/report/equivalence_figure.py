@@ -43,7 +43,7 @@ def draw(rows: Sequence[Row], planted: Sequence[Row], change: float) -> bytes:
     for axis in axes[3:]:
         axis.set_xlabel("difference from float64 (margins)")
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    figure.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=3)
     return png(figure)
 
 
