@@ -168,6 +168,7 @@ def test_the_command_reports_refuses_and_draws(tmp_path: Path) -> None:
         (["verify-plant"], "nothing to verify"),
         (["verify-plant", "--statistics", "--seeds", "1"], "--seeds from 2"),
         (["verify-plant", "tests/golden", "--out", "x"], "--out"),
+        (["verify-plant", "tests/golden", "--statistics", "--json"], "not both"),
     ):
         refused = runner.invoke(app, wrong)
         assert refused.exit_code != 0

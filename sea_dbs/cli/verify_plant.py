@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 def verify_plant(
     oracle_dir: Annotated[
-        Path | None, typer.Argument(metavar="[ORACLE_DIR]", help="Folder with oracle files (*.npz).")
+        Path | None, typer.Argument(metavar="ORACLE_DIR", help="Folder with oracle files (*.npz).")
     ] = None,
     statistics: Annotated[
         bool, typer.Option("--statistics", help="Compare the statistics of float32 and float64 on paired seeds.")
@@ -33,7 +33,7 @@ def verify_plant(
     seconds: Annotated[float, typer.Option(help="Counted time of each run in s (--statistics).")] = SECONDS,
     plant_change: Annotated[
         float,
-        typer.Option(help="Error in %% of g(GPe->GPe) that the statistics must find; 0 leaves this out."),
+        typer.Option(help="Error in percent of g(GPe->GPe) that the statistics must find; 0 leaves this out."),
     ] = PLANT_CHANGE,
     threads: Annotated[int, typer.Option(help="Blocks of 8 networks at a time (--statistics).")] = 1,
     out: Annotated[
@@ -50,6 +50,8 @@ def verify_plant(
 
     if oracle_dir is None and not statistics:
         raise UserError("nothing to verify: give a folder with oracle files, or --statistics")
+    if json and statistics and oracle_dir is not None:
+        raise UserError("--json prints one result: give ORACLE_DIR or --statistics, not both")
     if out is not None and not statistics:
         raise UserError("--out holds the figure of --statistics: give both")
     good = True
