@@ -44,6 +44,7 @@ LFP_STEP_MS = 1.0  # ms between two values of the LFP proxy, as envs.biomarkers.
 CHECK_MS = 1.0  # ms between two looks for non-finite voltages
 
 _KERNELS: dict[tuple[int, int, int], Callable[..., int]] = {}
+_BUILDING = threading.Lock()
 
 
 class Failure(NamedTuple):
@@ -87,9 +88,10 @@ def _announced() -> Iterator[None]:
 
 def _kernel(lanes: int, size: int, width: int) -> Callable[..., int]:
     key = (lanes, size, width)
-    if key not in _KERNELS:
-        _KERNELS[key] = bk.make_advance(lanes, size, width, LOG_PER_LANE * lanes)
-    return _KERNELS[key]
+    with _BUILDING:  # environments are made and reset in threads; building parses sources and sets numba's cache folder
+        if key not in _KERNELS:
+            _KERNELS[key] = bk.make_advance(lanes, size, width, LOG_PER_LANE * lanes)
+        return _KERNELS[key]
 
 
 class BatchPlant:
