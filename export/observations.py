@@ -42,7 +42,7 @@ def gather(
     seeds = search_seeds(PLANTS * len(UNDER))
     envs = [env_factory(config) for _ in range(PLANTS)]
     seen: list[NDArray[np.float32]] = []
-    with progress("observations", total=steps * PLANTS * len(UNDER)) if not quiet else _Silent() as bar:
+    with progress("observations", steps * PLANTS * len(UNDER), quiet=quiet) as bar:
         for i, name in enumerate(UNDER):
             controller = policy if name == "policy" else make_controller(name, config.slots or 1, slot_us)
             for transition in rollout(envs, controller, steps, seeds[PLANTS * i : PLANTS * (i + 1)]):
@@ -56,17 +56,3 @@ def gather(
         "count": sum(len(part) for part in seen),
     }
     return np.concatenate(seen), facts
-
-
-class _Silent:
-    """A progress bar that shows nothing."""
-
-    def __enter__(self) -> _Silent:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        del error
-
-    def update(self, steps: int, state: str = "") -> None:
-        """See `progress.update`."""
-        del steps, state

@@ -28,12 +28,12 @@ from firmware_bridge.links import SerialLink
 from firmware_bridge.messages import HelloAck
 from firmware_bridge.plan import Parts, SessionPlan, prepare
 from firmware_bridge.policy import BoardPolicy
-from firmware_bridge.progress import SessionProgress
 from firmware_bridge.recorder import SESSION_FILE, Outcome, Recorder, blob
 from firmware_bridge.signals import deaf, interruptible
 from firmware_bridge.summary import summarise
 from sea_dbs.files import atomic_write, prepare_output_dir, write_json
 from sea_dbs.manifest import machine
+from sea_dbs.progress import progress
 from sea_dbs.report.session_data import read_session
 from sea_dbs.report.session_figure import draw
 from sea_dbs.rollout import begin, rollout
@@ -112,7 +112,9 @@ def closed_loop(parts: Parts, electrode: Electrode, recorder: Recorder, plan: Se
     electrode.arm()
     offset_us = electrode.synchronise()
     recorder.set_session(offset_us=offset_us, P_beta_first=start.infos[0]["P_beta"])
-    with SessionProgress(plan.steps, quiet=plan.quiet) as progress:
+    if not plan.quiet:
+        sys.stderr.write(f"{BENCH_MODE}\n")
+    with progress("session", plan.steps, quiet=plan.quiet) as bar:
         for step in rollout([parts.env], board, plan.steps, start=start):
             info = step.infos[0]
             outcome = Outcome(
@@ -123,8 +125,15 @@ def closed_loop(parts: Parts, electrode: Electrode, recorder: Recorder, plan: Se
                 charge_nC_cm2=info["charge_nC_cm2"],
             )
             recorder.outcome(step.step - 1, outcome)
-            progress.show(step.step, info["P_beta"], info["pulses"], electrode)
+            bar.update(1, _state_line(info, electrode))
     recorder.set_session(final_observation=blob(step.next_observation[0]))
+
+
+def _state_line(info: dict[str, Any], electrode: Electrode) -> str:
+    """What stands beside the progress bar after a decision."""
+    pulses = f"{info['pulses']} ({electrode.pulse_count})"
+    line = f"P_beta {info['P_beta']:.0f}  pulses {pulses}  {electrode.state.name}"
+    return f"{line}  deadline misses {electrode.deadline_misses}" if electrode.deadline_misses else line
 
 
 class StopAtEnd:

@@ -16,13 +16,13 @@ LINE_EVERY_S = 10.0  # without a terminal, a line at most this often
 class progress:  # noqa: N801 (used like a function: with progress(...) as bar)
     """``with progress("training", total=900) as bar: bar.update(8, "P_beta 400")``."""
 
-    def __init__(self, name: str, total: int, done: int = 0) -> None:
-        self.name, self.total, self.done = name, total, done
+    def __init__(self, name: str, total: int, done: int = 0, *, quiet: bool = False) -> None:
+        self.name, self.total, self.done, self.quiet = name, total, done, quiet
         self._last_line = float("-inf")
         self._bar: Progress | None = None
 
     def __enter__(self) -> progress:
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not self.quiet:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -43,6 +43,6 @@ class progress:  # noqa: N801 (used like a function: with progress(...) as bar)
         self.done += steps
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done, state=state)
-        elif time.monotonic() - self._last_line >= LINE_EVERY_S or self.done >= self.total:
+        elif not self.quiet and (time.monotonic() - self._last_line >= LINE_EVERY_S or self.done >= self.total):
             self._last_line = time.monotonic()
             sys.stderr.write(f"{self.name} {self.done}/{self.total}  {state}\n")

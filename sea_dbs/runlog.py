@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from envs.errors import UserError
 from sea_dbs.extras import need
 from sea_dbs.files import atomic_write_text, writing
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
+from sea_dbs.progress import progress
 
 METRICS = "metrics.jsonl"
-LINE_EVERY_S = 10.0  # without a terminal, a line of progress at most this often
 
 
 class RunLog:
@@ -44,16 +39,16 @@ class RunLog:
         with writing(self.path):
             self.stream = self.path.open("a")
             self.board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
-        self.progress = _ProgressLine(step, total) if not quiet else None
+        self.progress = progress("training", total, step, quiet=quiet)
 
     def __enter__(self) -> RunLog:
+        self.progress.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.progress is not None:
-            self.progress.close()
+        self.progress.__exit__(kind, error, trace)
         self.board.close()
         self.stream.close()
 
@@ -74,8 +69,8 @@ class RunLog:
             self.stream.flush()
             for key, value in means.items():
                 self.board.add_scalar(key, value, last)
-        if self.progress is not None:
-            self.progress.show(last, means)
+        state = f"P_beta {means['P_beta']:.0f}  reward {means['reward']:+.2f}  duty {means['duty']:.2f}"
+        self.progress.update(len(lines), state)
 
     def sync(self) -> None:
         """Bring everything to the disk, before a checkpoint says that it is there."""
@@ -113,32 +108,3 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
         raise UserError(f"there is no file {path}: the folder holds no trained run") from None
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
-
-
-class _ProgressLine:
-    """A rich bar on a terminal; elsewhere a line on stderr now and then."""
-
-    def __init__(self, step: int, total: int) -> None:
-        self.total = total
-        self.last_line = float("-inf")
-        self.bar: Progress | None = None
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self.bar = Progress(*columns, TextColumn("{task.fields[state]}"), console=Console(stderr=True))
-            self.task = self.bar.add_task("training", total=total, completed=step, state="")
-            self.bar.start()
-
-    def show(self, step: int, means: Mapping[str, float]) -> None:
-        state = f"P_beta {means['P_beta']:.0f}  reward {means['reward']:+.2f}  duty {means['duty']:.2f}"
-        if self.bar is not None:
-            self.bar.update(self.task, completed=step, state=state)
-        elif time.monotonic() - self.last_line >= LINE_EVERY_S or step == self.total:
-            self.last_line = time.monotonic()
-            sys.stderr.write(f"training {step}/{self.total}  {state}\n")
-
-    def close(self) -> None:
-        if self.bar is not None:
-            self.bar.stop()
