@@ -24,9 +24,10 @@ import numpy as np
 from benchmarks.figure import draw
 from benchmarks.parts import costs
 from envs.biomarkers.multitaper import beta_trace
-from envs.plant.batch import BatchPlant, FastPlant
+from envs.plant.batch import BatchPlant
 from envs.plant.inputs import SmcRenewal
 from envs.plant.network import Plant
+from envs.plant.single import FastPlant
 from envs.plant.state import Network, draw_network
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -110,7 +111,7 @@ def paper_step(B: int = 32) -> float:
 def starts() -> dict[str, float]:
     """Wall seconds from process start to the first advanced network: with an empty cache, then with a full one."""
     program = (
-        "import numpy as np; from envs.plant.batch import FastPlant, BatchPlant; "
+        "import numpy as np; from envs.plant.batch import BatchPlant; from envs.plant.single import FastPlant; "
         "from envs.plant.state import draw_network; "
         "FastPlant(draw_network(np.random.default_rng(0))).advance(np.zeros(50), np.zeros(50))"
     )

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from envs.biomarkers.multitaper import beta_trace
 from envs.config import EnvConfig, env_config
 from envs.errors import UserError
-from envs.plant.batch import FastPlant
 from envs.plant.inputs import SmcQueue, SmcRenewal, round_half_up
 from envs.plant.kernels import AnyPlant, plant_type
 from envs.plant.network import Record
 from envs.plant.pallidum import H
+from envs.plant.single import FastPlant
 from envs.plant.state import Network, draw_network
 from envs.stimulation import CurrentBuilder, MaskSource, Pulse, PulseSource
 

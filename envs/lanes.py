@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from envs.basal_ganglia import BasalGangliaEnv, Inputs
 from envs.config import EnvConfig
 from envs.patients import Patient
-from envs.plant.batch import BatchPlant, Failure, LanePlant, NonFiniteError
+from envs.plant.batch import BatchPlant, Failure, NonFiniteError
 from envs.plant.kernels import AnyPlant
 from envs.plant.network import Record
+from envs.plant.single import LanePlant
 from envs.plant.state import Network
 from envs.registration import with_layers
 from envs.wrappers.base import Layer, Start, Step

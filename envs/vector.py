@@ -23,8 +23,9 @@ from envs.config import env_config
 from envs.errors import UserError
 from envs.lanes import Lane, advance_some, by_length, network_of
 from envs.patients import Patient
-from envs.plant.batch import BatchPlant, Failure, LanePlant
+from envs.plant.batch import BatchPlant, Failure
 from envs.plant.network import Record
+from envs.plant.single import LanePlant
 from envs.registration import get_env_state, set_env_state
 from envs.wrappers.base import Step
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from envs.biomarkers.lfp import spectra
 from envs.biomarkers.multitaper import BETA_BAND_HZ, spectrum
-from envs.plant.batch import FastPlant
 from envs.plant.common import CE, CI, D1, D2, GPE, GPI, N_CELLS, STN, TH
 from envs.plant.inputs import SmcRenewal
+from envs.plant.single import FastPlant
 from envs.stimulation import regular_train
 from sea_dbs.report.style import CONTINUOUS, GRID, HEALTHY, INK, UNTREATED, drawing, png, subplots
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from envs.biomarkers.multitaper import beta_trace, spectrum
 from envs.errors import UserError
 from envs.npz import read_npz
-from envs.plant.batch import FastPlant
 from envs.plant.common import N_CELLS, POPULATIONS
 from envs.plant.inputs import SmcRenewal
+from envs.plant.single import FastPlant
 from envs.stimulation import regular_train
 from sea_dbs.files import atomic_write, write_json
 

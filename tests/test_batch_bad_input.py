@@ -10,9 +10,10 @@ import pytest
 from envs.config import env_config
 from envs.errors import UserError
 from envs.patients import sample_cohort
-from envs.plant.batch import BatchPlant, FastPlant
+from envs.plant.batch import BatchPlant
 from envs.plant.network import Plant
 from envs.plant.ranges import LARGEST, check_network
+from envs.plant.single import FastPlant
 from envs.plant.state import draw_network
 from envs.stimulation import CurrentBuilder, Pulse, regular_train
 

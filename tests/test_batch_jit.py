@@ -77,7 +77,7 @@ def test_the_next_process_compiles_nothing() -> None:
     program = (
         "import numpy as np\n"
         "from envs.biomarkers.multitaper import beta_trace\n"
-        "from envs.plant.batch import BatchPlant, FastPlant\n"
+        "from envs.plant.batch import BatchPlant\nfrom envs.plant.single import FastPlant\n"
         "from envs.plant.state import draw_network\n"
         "network = draw_network(np.random.default_rng(0))\n"
         "FastPlant(network), BatchPlant([network], precision='float32')\n"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from envs.plant.batch import BatchPlant, FastPlant
+from envs.plant.batch import BatchPlant
 from envs.plant.inputs import SmcRenewal
+from envs.plant.single import FastPlant
 from envs.plant.state import Network, draw_network
 from envs.stimulation import regular_train
 from envs.watch import WatchedPlant

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from envs import verify
 from envs.errors import UserError
-from envs.plant.batch import BatchPlant, FastPlant, NonFiniteError
+from envs.plant.batch import BatchPlant, NonFiniteError
 from envs.plant.common import GPI, N_POPULATIONS, POPULATIONS, STN
 from envs.plant.network import Plant, Record
+from envs.plant.single import FastPlant
 from envs.plant.state import Network, draw_network
 
 GOLDEN = Path(__file__).parent / "golden"

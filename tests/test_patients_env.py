@@ -14,9 +14,9 @@ from envs.config import env_config
 from envs.errors import UserError
 from envs.patients import Disease, Drift, Impedance, Patient, PatientWrapper, Recruitment, Scales, recruited
 from envs.patients.wrapper import change_network
-from envs.plant.batch import FastPlant
 from envs.plant.inputs import SmcRenewal
 from envs.plant.kernels import KERNELS
+from envs.plant.single import FastPlant
 from envs.registration import base_env, get_env_state, set_env_state
 
 SHORT: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Plants on the batch kernel: `BatchPlant` advances many networks, `FastPlant` one (a drop-in for `Plant`)."""
+"""Many networks on the batch kernel; `envs.plant.single` has one of them, as a drop-in for `Plant`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from envs.plant.common import CI, N_CELLS, N_POPULATIONS, POPULATIONS
 from envs.plant.inputs import round_half_up
 from envs.plant.network import Record, check_dt, common_dt
 from envs.plant.ranges import check_network
-from envs.plant.state import Network, State, draw_network, initial_state
+from envs.plant.state import Network, State, initial_state
 from envs.plant.synapses import KERNEL_SPAN_MS
 
 LANES = 8  # networks of a block: one block's state stays in the first-level cache
@@ -323,7 +323,7 @@ class BatchPlant:
         return {
             "dt_ms": self.dt_ms,
             "precision": self.precision,
-            "networks": [_saved(network, self.take(i)) for i, network in enumerate(self.networks)],
+            "networks": [saved_lane(network, self.take(i)) for i, network in enumerate(self.networks)],
         }
 
     @classmethod
@@ -337,18 +337,18 @@ class BatchPlant:
         try:
             plant._allocate(len(values["networks"]), float(values["dt_ms"]), values["precision"], threads, LANES)
             for i, saved in enumerate(values["networks"]):
-                plant.put(i, *_restored(saved, plant._dtype))
+                plant.put(i, *restored_lane(saved, plant._dtype))
         except (KeyError, TypeError) as error:
             raise UserError(f"the saved plant lacks the field {error}") from error
         return plant
 
 
-def _saved(network: Network | None, lane: LaneState) -> dict[str, Any]:
+def saved_lane(network: Network | None, lane: LaneState) -> dict[str, Any]:
     assert network is not None
     return {"network": dict(network._asdict()), "state": dict(lane._asdict())}
 
 
-def _restored(saved: dict[str, Any], dtype: np.dtype[Any]) -> tuple[Network, LaneState]:
+def restored_lane(saved: dict[str, Any], dtype: np.dtype[Any]) -> tuple[Network, LaneState]:
     network = Network(**saved["network"])
     rows = np.array(saved["state"]["rows"], dtype=dtype)
     events = np.array(saved["state"]["events"], dtype=np.int64).reshape(-1, 3)
@@ -377,141 +377,3 @@ def _record(raw: NDArray[np.int64], lane: int, lanes: int, origin: int) -> Recor
     events = mine[mine[:, 1] <= CI]
     gpi = mine[mine[:, 1] == bk.GPI_SPIKE]
     return Record(events, gpi[:, [0, 2]], lfp[:, 0] + origin, lfp[:, 2].copy().view(np.float64))
-
-
-class _View:
-    """What others read or change of one network: writable views of its rows."""
-
-    def __init__(self, plant: BatchPlant) -> None:
-        self._plant = plant
-
-    @property
-    def V(self) -> NDArray[np.float64]:
-        """Voltages (mV), shape (8, 10)."""
-        return self._plant.rows(0, "V0", N_POPULATIONS)
-
-    @property
-    def gpi(self) -> NDArray[np.float64]:
-        """Gates n, h, r of the GPi, shape (3, 10)."""
-        return self._plant.rows(0, "gpi0", pallidum.N_GATES)
-
-    @property
-    def gpi_h_inf(self) -> NDArray[np.float64]:
-        """h∞ at the last update's old voltage, shape (10,); a copy."""
-        return self._plant.gpi_h_inf(0)
-
-
-class FastPlant(BatchPlant):
-    """One network on the batch kernel (a block of one lane, cells as lanes); a drop-in for `envs.plant.network.Plant`.
-
-    Args:
-        network: the draws and parameters.
-        dt_ms: step of forward Euler (ms).
-
-    Raises:
-        UserError: dt out of range.
-    """
-
-    PRECISION, BLOCK = "float64", 1  # networks that the compiled block holds
-
-    def __init__(self, network: Network, dt_ms: float = 0.02) -> None:
-        self._allocate(1, dt_ms, self.PRECISION, 1, self.BLOCK)
-        self.put(0, network)
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator, pd: float = 1.0, dt_ms: float = 0.02) -> FastPlant:
-        """A network drawn from a generator; pd 0 (healthy) to 1 (parkinsonian)."""
-        return cls(draw_network(rng, pd), dt_ms)
-
-    @property
-    def network(self) -> Network:
-        """What the network is."""
-        network = self.networks[0]
-        assert network is not None
-        return network
-
-    @property
-    def sample(self) -> int:
-        """Index of the current sample; time is sample × dt."""
-        return self.sample_of(0)
-
-    @property
-    def state(self) -> _View:
-        """Voltages and GPi gates, as they stand; assigning into them changes the network."""
-        return _View(self)
-
-    def advance(self, smc: NDArray[np.float64], dbs: NDArray[np.float64]) -> Record:  # type: ignore[override]
-        """Advance by len(smc) updates; see `envs.plant.network.Plant.advance`."""
-        if smc.ndim != 1 or smc.shape != dbs.shape:
-            raise UserError(f"plant inputs have shapes {smc.shape} and {dbs.shape}: both must be (n,)")
-        return super().advance(smc[None], dbs[None])[0]
-
-    def get_state(self) -> dict[str, Any]:
-        """Everything that makes this plant, as plain arrays and numbers."""
-        return {"dt_ms": self.dt_ms, **_saved(self.network, self.take(0))}
-
-    @classmethod
-    def from_state(cls, values: dict[str, Any], threads: int = 1) -> FastPlant:
-        """The plant that `get_state` saved; it continues bit for bit.
-
-        Raises:
-            UserError: a field is missing or has another shape.
-        """
-        plant = cls.__new__(cls)
-        try:
-            plant._allocate(1, float(values["dt_ms"]), cls.PRECISION, threads, cls.BLOCK)
-            plant.put(0, *_restored(values, plant._dtype))
-        except (KeyError, TypeError) as error:
-            raise UserError(f"the saved plant lacks the field {error}") from error
-        return plant
-
-
-class FastPlant32(FastPlant):
-    """One float32 network, in the block of 8 lanes that a batch uses: the same bytes as in any lane of any batch."""
-
-    PRECISION, BLOCK = "float32", LANES
-
-
-class LanePlant(FastPlant):
-    """One network of a batch, seen as a plant of its own; time passes for it when its batch is advanced.
-
-    Args:
-        batch: the batch.
-        i: which network.
-    """
-
-    def __init__(self, batch: BatchPlant, i: int) -> None:
-        self._batch, self._i, self.dt_ms = batch, i, batch.dt_ms
-
-    @property
-    def network(self) -> Network:
-        """What the network is."""
-        network = self._batch.networks[self._i]
-        assert network is not None
-        return network
-
-    def rows(self, i: int, name: str, count: int = 1) -> NDArray[Any]:
-        """See `BatchPlant.rows`; the only network is 0."""
-        return self._batch.rows(self._i + i, name, count)
-
-    def take(self, i: int) -> LaneState:
-        """See `BatchPlant.take`; the only network is 0."""
-        return self._batch.take(self._i + i)
-
-    def put(
-        self,
-        i: int,
-        network: Network,
-        state: LaneState | State | None = None,
-        gain: NDArray[np.float64] | None = None,
-    ) -> None:
-        """See `BatchPlant.put`; the only network is 0."""
-        self._batch.put(self._i + i, network, state, gain)
-
-    def sample_of(self, i: int) -> int:
-        """See `BatchPlant.sample_of`; the only network is 0."""
-        return self._batch.sample_of(self._i + i)
-
-    def advance(self, smc: NDArray[np.float64], dbs: NDArray[np.float64]) -> Record:  # type: ignore[override]
-        """Refused: one lane of a batch cannot advance alone."""
-        raise UserError("a network of a batch advances with its batch: call the vector environment's step")

@@ -3,8 +3,8 @@ reference."""
 
 from __future__ import annotations
 
-from envs.plant.batch import FastPlant, FastPlant32
 from envs.plant.network import Plant
+from envs.plant.single import FastPlant, FastPlant32
 
 AnyPlant = Plant | FastPlant
 
