@@ -106,7 +106,7 @@ def _latency(plan: SessionPlan, decision_us: int) -> int:
             raise UserError("--latency-ms belongs to --realtime: in lockstep the clock stands while the host decides")
         return 0
     # One next mask can wait on the board, so that a decision starts at the latest when the next one is taken.
-    latency_us = min(REALTIME_LATENCY_US, decision_us) if plan.latency_ms is None else round(plan.latency_ms * 1000)
-    if not 0 < latency_us <= decision_us:
+    latency_us = min(REALTIME_LATENCY_US, decision_us) if plan.latency_ms is None else plan.latency_ms * 1000
+    if not 1 <= latency_us <= decision_us:  # before rounding: nan is refused here too
         raise UserError(f"--latency-ms is {latency_us / 1000:g}: above 0, to {decision_us / 1000:g} (a decision)")
-    return latency_us
+    return round(latency_us)

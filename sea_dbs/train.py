@@ -58,7 +58,14 @@ def train(
     torch.use_deterministic_algorithms(True)
     trainer = Trainer(config, [env_factory(config) for _ in range(min(config.n_envs, config.episodes))])
     if (run / checkpoint.CHECKPOINT).exists():
-        trainer.load_state_dict(_read_checkpoint(run, config))
+        state = _read_checkpoint(run, config)
+        try:
+            trainer.load_state_dict(state)
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            path = run / checkpoint.CHECKPOINT
+            raise UserError(
+                f"{path} does not fit the networks of {run / CONFIG}: it was changed, or written by another version"
+            ) from error
     with RunLog(run, trainer.t, trainer.total_steps, quiet=quiet) as log:
         _write_manifest(run, trainer, finished=False)
         saved = trainer.t

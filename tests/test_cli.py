@@ -51,6 +51,11 @@ def test_readme_names_every_command() -> None:
         (("simulate", "--condition", "pk", "--out", "x"), "unknown condition 'pk'"),
         (("simulate", "--stim-hz", "300", "--out", "x"), "300 Hz: allowed are 0 (none) to 185 Hz"),
         (("simulate", "--seconds", "-1", "--out", "x"), "--seconds is -1"),
+        (("simulate", "--seconds", "nan", "--out", "x"), "--seconds is nan"),
+        (
+            ("session", "--controller", "never", "--realtime", "--latency-ms", "nan", "--out", "x"),
+            "--latency-ms is nan",
+        ),
         (("simulate", "--dt-ms", "0.5", "--out", "x"), "dt_ms"),
         (("verify-plant", "nowhere"), "there is no folder nowhere"),
         (("train", "--config", "nowhere.yaml", "--out", "x"), "nowhere.yaml"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -227,6 +228,20 @@ def test_a_truncated_checkpoint_is_refused_and_kept(undisturbed: Path, tmp_path:
         _train(run, resume=True)
     assert (run / checkpoint.CHECKPOINT).read_bytes() == torn
     assert (run / METRICS).read_bytes() == (undisturbed / METRICS).read_bytes()
+
+
+def test_a_checkpoint_of_other_shapes_is_refused_and_kept(undisturbed: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(undisturbed, run)
+    state = checkpoint.load(run / checkpoint.CHECKPOINT)
+    weights = state["learner"]["actor"]
+    name = next(iter(weights))
+    weights[name] = torch.zeros(3, 5)
+    checkpoint.save(run / checkpoint.CHECKPOINT, state)
+    before = (run / checkpoint.CHECKPOINT).read_bytes()
+    with pytest.raises(UserError, match=r"checkpoint\.pt does not fit the networks"):
+        _train(run, resume=True)
+    assert (run / checkpoint.CHECKPOINT).read_bytes() == before
 
 
 def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -34,7 +35,8 @@ def simulate(
 
     done = 0.0
     result = None
-    with progress("simulate", total=max(1, round(seconds))) as bar:
+    total = max(1, round(seconds)) if math.isfinite(seconds) else 1  # the simulation refuses what is no number
+    with progress("simulate", total=total) as bar:
         for now, simulation in run(condition, stim_hz, seconds, seed, dt_ms):
             if done == 0.0:
                 prepare_output_dir(out, overwrite=overwrite)
