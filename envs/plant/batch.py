@@ -76,7 +76,7 @@ class NonFiniteError(UserError):
 @contextmanager
 def _announced() -> Iterator[None]:
     """Say on stderr what takes so long, if it does."""
-    text = "sea-dbs: compiling the plant kernel, once after installation (about 15 s)"
+    text = "sea-dbs: preparing the plant kernel (compiled once after an installation, about 15 s; then from the cache)"
     timer = threading.Timer(2.0, lambda: print(text, file=sys.stderr, flush=True))  # noqa: T201
     timer.daemon = True
     timer.start()
