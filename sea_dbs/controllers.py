@@ -7,6 +7,7 @@ serves them all.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -72,7 +73,7 @@ def check_observation(observation: NDArray[Any], n: int | None = None, n_obs: in
     return np.ascontiguousarray(array, dtype=np.float32)
 
 
-class _OpenLoop:
+class _OpenLoop(ABC):
     """Shared by the controllers that do not read the observation."""
 
     def __init__(self, name: str, slots: int) -> None:
@@ -87,8 +88,9 @@ class _OpenLoop:
         check_observation(observation, n=self.n)
         return self._next()
 
+    @abstractmethod
     def _next(self) -> Action:
-        raise NotImplementedError
+        """The next decision of each environment."""
 
 
 class Never(_OpenLoop):
