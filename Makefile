@@ -7,7 +7,8 @@ PYTHON ?= python3.11
 VENV   ?= .venv
 OUT    ?= out/demo
 BIN    := $(VENV)/bin
-APT    := gcc libc6-dev
+# The boards' cross compiler and emulator, and what holds the C to account.
+APT    := gcc libc6-dev gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm clang-14 libclang-rt-14-dev valgrind cppcheck gcovr
 # uv does not read pip's settings: a folder with a local CPU wheel of torch is handed over here, if there is one.
 WHEELS  = $(or $(UV_FIND_LINKS),$(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
 BACKEND = $(if $(WHEELS),,$(if $(filter Linux,$(shell uname -s)),--torch-backend=cpu,))
@@ -26,11 +27,14 @@ $(VENV)/.stamp: pyproject.toml constraints.txt
 	UV_FIND_LINKS="$(WHEELS)" $(BIN)/uv pip install -q --python $(BIN)/python $(BACKEND) -c constraints.txt -e '.[dev]'
 	touch $@
 
-tools: ## install the C compiler if it is missing (Debian/Ubuntu; elsewhere it says what to install)
-	@if command -v gcc >/dev/null || command -v cc >/dev/null; then exit 0; fi; \
-	if ! command -v apt-get >/dev/null; then echo "a C11 compiler is needed: install gcc or clang (macOS: xcode-select --install)"; exit 2; fi; \
-	echo "== apt: $(APT)"; S=; [ $$(id -u) = 0 ] || S=sudo; $$S apt-get update -qq; \
-	DEBIAN_FRONTEND=noninteractive $$S apt-get install -y -qq --no-install-recommends $(APT) >/dev/null
+tools: ## install compilers and the boards' emulator where they are missing (Debian/Ubuntu; elsewhere it says what to install)
+	@missing=; if command -v dpkg-query >/dev/null; then for p in $(APT); do \
+	dpkg-query -W -f='$${db:Status-Status}' $$p 2>/dev/null | grep -qx installed || missing+=" $$p"; done; \
+	else for c in cc arm-none-eabi-gcc qemu-system-arm clang valgrind; do command -v $$c >/dev/null || missing+=" $$c"; done; fi; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if ! command -v apt-get >/dev/null; then echo "please install:$$missing (macOS: brew install --cask gcc-arm-embedded; brew install qemu llvm)"; exit 2; fi; \
+	echo "== apt:$$missing (20 s)"; S=; [ $$(id -u) = 0 ] || S=sudo; $$S apt-get update -qq; \
+	DEBIAN_FRONTEND=noninteractive $$S apt-get install -y -qq --no-install-recommends $$missing >/dev/null
 
 lock: install ## pin every transitive version again (constraints.txt)
 	env -u UV_FIND_LINKS -u PIP_FIND_LINKS $(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 --all-extras --no-header --no-annotate -o constraints.txt
