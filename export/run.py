@@ -18,7 +18,7 @@ from torch import nn
 from envs.basal_ganglia import OBSERVATION_SCALE
 from envs.errors import UserError
 from envs.stimulation import PLANT_MS_PER_US, UA_CM2_PER_UA
-from export import graph, manifest, parity
+from export import chain, graph, manifest, parity
 from export.manifest import Hashes, Manifest, ModelFile, Normalisation, Tensor
 from export.observations import EnvFactory, gather
 from export.parity import Float, LogitsOf, Row
@@ -100,6 +100,7 @@ def export_run(
     atomic_write(out / "parity.png", lambda stream: stream.write(picture))
     described = describe(source, models)
     manifest.save(out, described)
+    chain.write(out)  # last: it names every file before it
     return described, rows
 
 
