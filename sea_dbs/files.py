@@ -54,7 +54,7 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(f"no space left on the disk of {path}: free some and start again with --resume") from error
+            raise UserError(f"no space left on the disk of {path}: free some and start again") from error
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 

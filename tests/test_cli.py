@@ -67,6 +67,11 @@ def test_readme_names_every_command() -> None:
         (("report", "nowhere"), "nowhere"),
         (("board", "host", "--policy", "nowhere"), "nowhere"),
         (("demo", "--config", "demo", "episodes=-1", "--out", "x"), "episodes"),
+        (("evaluate", "nowhere", "--controllers", ",", "--out", "x"), "--controllers is empty"),
+        (("session",), "missing option '--out': see 'sea-dbs session --help'"),
+        (("session", "--out", "x", "--steps", "a"), "invalid value for '--steps'"),
+        (("train", "--nope"), "no such option: --nope: see 'sea-dbs train --help'"),
+        (("trian",), "no such command 'trian'"),
     ],
 )
 def test_wrong_input_is_one_sentence_and_exit_code_2(tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:

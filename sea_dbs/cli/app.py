@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -54,16 +54,33 @@ def _root(
     del version
 
 
+#: ClickException, base of what the option parser raises: typer brings its own click and exports only this subclass.
+_PARSER_ERROR = typer.BadParameter.__mro__[2]
+
+
+def _usage(error: Any) -> NoReturn:
+    """Wrong options: one sentence, exit code 2. A group without a command shows its help instead."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        raise SystemExit(2)
+    command = error.ctx.command_path if getattr(error, "ctx", None) is not None else "sea-dbs"
+    said = error.format_message()
+    sys.stderr.write(f"{command}: {said[:1].lower()}{said[1:].rstrip('.')}: see '{command} --help'\n")
+    raise SystemExit(error.exit_code)
+
+
 def main() -> None:
     """Entry point of ``sea-dbs``: 0 done, 1 a check failed, 2 wrong input, 130 interrupted."""
     try:
-        app()
-    except KeyboardInterrupt:
+        raise SystemExit(app(prog_name="sea-dbs", standalone_mode=False) or 0)
+    except (KeyboardInterrupt, typer.Abort):
         sys.stderr.write("sea-dbs: interrupted\n")
         raise SystemExit(130) from None
     except BrokenPipeError:
         raise SystemExit(141) from None
     except Exception as error:
+        if isinstance(error, _PARSER_ERROR):
+            _usage(error)
         # Importing envs.errors here would import Gymnasium for every --help; whoever raised it has imported it.
         errors = sys.modules.get("envs.errors")
         if errors is None or not isinstance(error, errors.UserError):

@@ -32,6 +32,7 @@ def evaluate(
     nothing by that is called open-loop, one that stimulates over 95 % of the slots constant stimulation. "random" has
     the policy's duty; "periodic" is the best regular train with no more pulses than the policy gives.
     """
+    from envs.errors import UserError
     from sea_dbs.extras import need
 
     need("train", "torch")
@@ -39,6 +40,8 @@ def evaluate(
     from sea_dbs.evaluate import Plan
     from sea_dbs.evaluate import evaluate as run_evaluation
 
+    if not any(name.strip() for name in controllers.split(",")):
+        raise UserError("--controllers is empty: name at least one of never, always, periodic, random, on-off, policy")
     plan = Plan(tuple(name.strip() for name in controllers.split(",") if name.strip()), seeds, steps)
     result = run_evaluation(run, out, plan, overwrite=overwrite, resume=resume)
     print_table(result["rows"])
