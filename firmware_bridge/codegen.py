@@ -11,7 +11,7 @@ from pathlib import Path
 from firmware_bridge import layout
 from firmware_bridge.build import CORE
 from firmware_bridge.codes import ENUMS, TRANSITIONS, Cause, Event, State
-from firmware_bridge.layout import TYPES, Layout, Wire
+from firmware_bridge.layout import PARTS, TYPES, Layout, Wire
 from firmware_bridge.limits import LIMITS, LIMITS_HASH
 from firmware_bridge.messages import RESERVED_TYPES, SCHEMA_HASH, SCHEMA_SEED
 from sea_dbs.files import atomic_write_text
@@ -74,46 +74,67 @@ def limits_h() -> str:
     return _guarded("sea_limits", "limits.py", "\n".join(out))
 
 
-def _c_field(name: str, wire: Wire) -> str:
+def _c_field(name: str, wire: Wire) -> list[str]:
+    if wire.is_tail:
+        return [f"const uint8_t *{name};", f"size_t {name}_size;"]
     if wire.format.endswith("s"):
-        return f"uint8_t {name}[{wire.size}];"
+        return [f"uint8_t {name}[{wire.size}];"]
     sign = "u" if wire.type.startswith("u") else ""
-    return f"{sign}int{8 * wire.size}_t {name};"
+    return [f"{sign}int{8 * wire.size}_t {name};"]
+
+
+def _c_put_get(field: str, wire: Wire, offset: int) -> tuple[list[str], list[str]]:
+    """C lines that write a field, and that read it."""
+    bits = 8 * wire.size
+    if wire.is_tail:
+        put = [f"    sea_copy(out + {offset}, m->{field}, m->{field}_size);"]
+        return put, [f"    m->{field} = in + {offset};", f"    m->{field}_size = size - {offset}u;"]
+    if wire.format.endswith("s"):
+        put = [f"    sea_copy(out + {offset}, m->{field}, {wire.size});"]
+        return put, [f"    sea_copy(m->{field}, in + {offset}, {wire.size});"]
+    if wire.type.startswith("u"):
+        put = [f"    sea_put_u{bits}(out + {offset}, m->{field});"]
+        return put, [f"    m->{field} = sea_get_u{bits}(in + {offset});"]
+    put = [f"    sea_put_u{bits}(out + {offset}, (uint{bits}_t)m->{field});"]
+    return put, [f"    m->{field} = (int{bits}_t)sea_get_u{bits}(in + {offset});"]
 
 
 def _c_message(row: Layout) -> list[str]:
-    name, upper = row.name.lower(), row.name
-    out = [f"#define SEA_{upper} 0x{row.type_id:02x}u", f"#define SEA_{upper}_SIZE {row.struct.size}u"]
+    name, upper, fixed = row.name.lower(), row.name, row.struct.size
+    out = [] if row.type_id is None else [f"#define SEA_{upper} 0x{row.type_id:02x}u"]
+    out += [f"#define SEA_{upper}_SIZE {row.size}u"]
     if not row.fields:
         return [*out, ""]
-    fields = [f"    {_c_field(n, w)} /* {', '.join(t for t in (w.unit, w.doc) if t)} */" for n, w in row.fields.items()]
-    put, get = [], []
+    wrong = f"size != SEA_{upper}_SIZE"
+    if row.tail:
+        out += [f"#define SEA_{upper}_FIXED {fixed}u /* and a tail of at most {row.size - fixed} bytes */"]
+        wrong = f"size < SEA_{upper}_FIXED || size > SEA_{upper}_SIZE"
+    declared, put, get = [], [], []
     offset = 0
     for field, wire in row.fields.items():
-        bits = 8 * wire.size
-        if wire.format.endswith("s"):
-            put += [f"    sea_copy(out + {offset}, m->{field}, {wire.size});"]
-            get += [f"    sea_copy(m->{field}, in + {offset}, {wire.size});"]
-        elif wire.type.startswith("u"):
-            put += [f"    sea_put_u{bits}(out + {offset}, m->{field});"]
-            get += [f"    m->{field} = sea_get_u{bits}(in + {offset});"]
-        else:
-            put += [f"    sea_put_u{bits}(out + {offset}, (uint{bits}_t)m->{field});"]
-            get += [f"    m->{field} = (int{bits}_t)sea_get_u{bits}(in + {offset});"]
+        first, *more = _c_field(field, wire)
+        declared += [f"    {first} /* {', '.join(t for t in (wire.unit, wire.doc) if t)} */"]
+        declared += [
+            f"    {line} /* read: inside the frame's payload; written: at most {wire.size} */" for line in more
+        ]
+        lines = _c_put_get(field, wire, offset)
+        put += lines[0]
+        get += lines[1]
         offset += wire.size
     kind = f"sea_msg_{name}_t"
     return [
         *out,
         "typedef struct {",
-        *fields,
+        *declared,
         f"}} {kind};",
-        f"static inline void sea_pack_{name}(uint8_t *out, const {kind} *m)",
+        f"static inline {'size_t' if row.tail else 'void'} sea_pack_{name}(uint8_t *out, const {kind} *m)",
         "{",
         *put,
+        *([f"    return SEA_{upper}_FIXED + m->{row.tail}_size;"] if row.tail else []),
         "}",
         f"static inline bool sea_unpack_{name}({kind} *m, const uint8_t *in, size_t size)",
         "{",
-        f"    if (size != SEA_{upper}_SIZE) {{",
+        f"    if ({wrong}) {{",
         "        return false;",
         "    }",
         *get,
@@ -146,28 +167,38 @@ def messages_h() -> str:
     ]
     boards = " || ".join(f"type == 0x{row.type_id:02x}u" for row in TYPES.values() if row.sender == "board")
     out += ["{", f"    return {boards};", "}", ""]
-    for row in TYPES.values():
+    for row in (*TYPES.values(), *PARTS.values()):
         out += _c_message(row)
     return _guarded("sea_messages", "messages.py", "\n".join(out))
+
+
+def _spec_fields(row: Layout) -> list[str]:
+    out = [(row.cls.__doc__ or "").strip(), ""]
+    offset = 0
+    if row.fields:
+        out += ["| offset | field | type | unit | meaning |", "|---|---|---|---|---|"]
+    for name, wire in row.fields.items():
+        out += [f"| {offset} | `{name}` | {wire.type} | {wire.unit} | {wire.doc} |"]
+        offset += wire.size
+    return [*out, ""]
 
 
 def spec_tables() -> dict[str, str]:
     """The generated sections of SPEC.md by name."""
     out = {"hashes": f"Schema hash `{SCHEMA_HASH.hex()}`, CRC seed `0x{SCHEMA_SEED:08x}`. Limits hash "
                      f"`{LIMITS_HASH.hex()}`."}  # fmt: skip
-    rows = []
+    rows: list[str] = []
     for row in TYPES.values():
         crc = "plain" if row.frozen else "seeded"
-        rows += [f"#### 0x{row.type_id:02x} {row.name} ({row.channel}; from {row.sender}; {row.struct.size} bytes; "
-                 f"CRC {crc})", "", (row.cls.__doc__ or "").strip(), ""]  # fmt: skip
-        offset = 0
-        if row.fields:
-            rows += ["| offset | field | type | unit | meaning |", "|---|---|---|---|---|"]
-        for name, wire in row.fields.items():
-            rows += [f"| {offset} | `{name}` | {wire.type} | {wire.unit} | {wire.doc} |"]
-            offset += wire.size
-        rows += [""]
-    kept = ", ".join(f"0x{type_id:02x} {name}" for type_id, name in RESERVED_TYPES.items())
+        sizes = f"{row.struct.size} to {row.size}" if row.tail else f"{row.size}"
+        rows += [
+            f"#### 0x{row.type_id:02x} {row.name} ({row.channel}; from {row.sender}; {sizes} bytes; CRC {crc})",
+            "",
+        ]
+        rows += _spec_fields(row)
+    for row in PARTS.values():
+        rows += [f"#### {row.name} ({row.size} bytes, at the start of a blob)", "", *_spec_fields(row)]
+    kept = ", ".join(f"0x{reserved:02x} {name}" for reserved, name in RESERVED_TYPES.items())
     out["messages"] = "\n".join([*rows, f"Kept for later: {kept}."])
     codes = []
     for enum in ENUMS:

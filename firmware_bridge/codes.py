@@ -50,7 +50,7 @@ class Event(_Code):
     READY = 0, "the self-check after power-on passed"
     HELLO = 1, "a HELLO with a new nonce"
     ARM = 2, "an ARM with the right nonce after a HELLO without refusal"
-    ORDER = 3, "a SET_STIM inside every limit"
+    ORDER = 3, "a SET_STIM, or a decision of the board, inside every limit"
     LEASE_END = 4, "the lease of the decision under way ended"
     STOP = 5, "a STOP, from anybody"
     FAULT = 6, "the output reported a failure or a residual charge"
@@ -63,7 +63,7 @@ class Cause(_Code):
     POWER_ON = 0, "power came on"
     HANDSHAKE = 1, "a host shook hands"
     ARMED_BY_HOST = 2, "the host armed the board"
-    ORDERED = 3, "the host gave an order"
+    ORDERED = 3, "the host gave an order, or the board decided on its observation"
     LEASE_ENDED = 4, "no order or renewal came within the lease"
     STOPPED = 5, "a STOP came"
     STIMULATOR = 6, "the stimulator reported that it could not give a pulse"
@@ -86,6 +86,11 @@ class NackCode(_Code):
     START = 10, "start too far ahead, or every slot already past"
     QUEUE_FULL = 11, "one next mask is queued already"
     DECISION = 12, "this decision is not held, or is older than one already taken"
+    NO_POLICY = 13, "the board holds no policy: it cannot decide"
+    BUSY = 14, "the board still decides on another observation, named in value"
+    OBSERVATION = 15, "an observation of another size, in other fragments, or whose head does not fit its values"
+    OBSERVATION_CRC = 16, "the fragments are not of one observation: their CRC differs"
+    NOT_FINITE = 17, "the policy's answer is not finite, in the slot named in value"
 
 
 class AckCode(_Code):
@@ -101,6 +106,12 @@ class Clamp(_Bits):
     RUN_TIME_AMPLITUDE = 1, "amplitude limit tightened at run time"
     CHARGE_DENSITY = 2, "charge density of a phase on this electrode"
     SHANNON = 4, "Shannon's limit on this electrode"
+
+
+class Feature(_Bits):
+    """What a board can do."""
+
+    DECIDES = 1, "it holds a policy and answers OBSERVE"
 
 
 class Refusal(_Bits):
@@ -162,6 +173,6 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
 }
 
 CODES: tuple[type[_Code], ...] = (State, Event, Cause, NackCode, AckCode, ElectrodeFault)
-BITS: tuple[type[_Bits], ...] = (Clamp, Refusal, Fault)
+BITS: tuple[type[_Bits], ...] = (Clamp, Feature, Refusal, Fault)
 #: All of them, in the order in which they are written out.
 ENUMS: tuple[type[_Code] | type[_Bits], ...] = (*CODES, *BITS)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from envs.errors import UserError
 from firmware_bridge.codes import ENUMS, TRANSITIONS
-from firmware_bridge.layout import MASK_BITS, PROTOCOL, TYPES, Message, Wire, layout
+from firmware_bridge.layout import MASK_BITS, PARTS, PROTOCOL, TYPES, Message, Wire, layout
 from sea_dbs.files import sha256_json
 
 _Sequence = Annotated[int, Wire("u32", "", "sequence of the frame that this answers; 0 = unasked")]
@@ -49,7 +49,7 @@ class HelloAck(Message):
 
     protocol_min: Annotated[int, Wire("u8", "", "oldest protocol version of the sender")]
     protocol_max: Annotated[int, Wire("u8", "", "newest protocol version of the sender")]
-    features: Annotated[int, Wire("u32", "", "bits for later use, 0 now")]
+    features: Annotated[int, Wire("u32", "", "Feature bits")]
     host_nonce: _Nonce
     board_nonce: _Nonce
     refusal: Annotated[int, Wire("u16", "", "Refusal bits; 0 = may be armed")]
@@ -182,6 +182,73 @@ class Status(Message):
     orders_refused: _Counter
 
 
+# ---- the link: the board decides
+
+
+@layout(0x20, "host")
+@dataclass(frozen=True, slots=True)
+class Observe(Message):
+    """One fragment of an observation (OBSERVE_HEAD and int8 values); the whole one is answered by DECISION."""
+
+    decision_id: _Decision
+    fragment: Annotated[int, Wire("u8", "", "from 0; each but the last is full")]
+    fragments: Annotated[int, Wire("u8", "", "of this observation")]
+    crc: Annotated[int, Wire("u32", "", "CRC-32 of the whole observation, the same in each fragment")]
+    data: Annotated[bytes, Wire("tail[210]", "", "bytes 210 × fragment … of the observation")]
+
+
+@layout(None, "host")
+@dataclass(frozen=True, slots=True)
+class ObserveHead(Message):
+    """What stands before the values of an observation: when the decision starts, and what it is taken on."""
+
+    start_us: Annotated[int, Wire("u64", "µs", "device time of slot 0; 0 = when the board has decided")]
+    lease_ms: Annotated[int, Wire("u16", "ms", "the decision lives so long after the last order or renewal")]
+    sample_first: Annotated[int, Wire("u32", "", "counter of the oldest sample seen")]
+    sample_last: Annotated[int, Wire("u32", "", "counter of the newest sample seen")]
+    valid: Annotated[int, Wire("u16", "", "values that were measured; with `blanked` all of them")]
+    blanked: Annotated[int, Wire("u16", "", "values that were blanked around a pulse")]
+    minimum: Annotated[int, Wire("i8", "", "least value")]
+    maximum: Annotated[int, Wire("i8", "", "greatest value")]
+    age_us: Annotated[int, Wire("u32", "µs", "age of the newest sample when it was sent")]
+
+
+@layout(0x21, "board")
+@dataclass(frozen=True, slots=True)
+class Decision(Message):
+    """What the board decided on an observation, and what became of it; LOGITS follow."""
+
+    of_sequence: _Sequence
+    decision_id: _Decision
+    code: Annotated[int, Wire("u8", "", "0 = applied; else NackCode: nothing of it is applied")]
+    value: Annotated[int, Wire("u64", "", "the refused value, in the field's unit")]
+    low: Annotated[int, Wire("u64", "", "least allowed value")]
+    high: Annotated[int, Wire("u64", "", "greatest allowed value")]
+    clamp: Annotated[int, Wire("u16", "", "Clamp bits; 0 = as decided")]
+    whole_us: Annotated[int, Wire("u64", "µs", "device time at which the observation was whole")]
+    start_us: Annotated[int, Wire("u64", "µs", "device time of slot 0")]
+    lease_until_us: Annotated[int, Wire("u64", "µs", "device time at which the decision's lease ends")]
+    slot_period_us: Annotated[int, Wire("u32", "µs", "from slot to slot")]
+    slots: Annotated[int, Wire("u16", "", "number of slots")]
+    mask: Annotated[bytes, Wire("bytes[32]", "", "as decided, in the bits of SET_STIM; all 0 for NOT_FINITE")]
+    amplitude_uA: Annotated[int, Wire("u32", "µA", "applied")]
+    width_us: Annotated[int, Wire("u16", "µs", "applied")]
+    margins: Annotated[bytes, Wire("tail[116]", "", "i16 of each slot, of the first 58 where there are more: "
+                                   "(pulse − no pulse) >> margin shift, saturated")]  # fmt: skip
+
+
+@layout(0x22, "board")
+@dataclass(frozen=True, slots=True)
+class Logits(Message):
+    """One fragment of a decision's logits, i32 (slot 0: no pulse, pulse; slot 1 …)."""
+
+    of_sequence: _Sequence
+    decision_id: _Decision
+    fragment: Annotated[int, Wire("u8", "", "from 0; each but the last is full")]
+    fragments: Annotated[int, Wire("u8", "", "of these logits")]
+    values: Annotated[bytes, Wire("tail[208]", "", "logits 52 × fragment …, i32")]
+
+
 # ---- the electrode channel ("bench"): below the core, touched by no fault of the link
 
 
@@ -246,8 +313,8 @@ class Electrode(Message):
     residual_pC: Annotated[int, Wire("i32", "pC", "left by each pulse while UNBALANCED")]
 
 
-#: Type ids kept for OBSERVE, DECISION and their answers, and for FAULT_INJECT of test builds.
-RESERVED_TYPES = {0x20: "OBSERVE", 0x21: "DECISION", 0x30: "FAULT_INJECT"}
+#: Type id kept for FAULT_INJECT of test builds.
+RESERVED_TYPES = {0x30: "FAULT_INJECT"}
 
 
 def schema() -> dict[str, Any]:
@@ -259,6 +326,7 @@ def schema() -> dict[str, Any]:
             row.name: [row.type_id, row.sender, row.channel, [[n, w.type, w.unit] for n, w in row.fields.items()]]
             for row in TYPES.values()
         },
+        "parts": {row.name: [[n, w.type, w.unit] for n, w in row.fields.items()] for row in PARTS.values()},
         "codes": {enum.__name__: {m.name: m.value for m in enum} for enum in ENUMS},
         "transitions": [[state.name, event.name, to.name] for (state, event), to in TRANSITIONS.items()],
     }

@@ -9,6 +9,8 @@ from firmware_bridge.layout import TYPES, Wire
 
 
 def _values(wire: Wire) -> st.SearchStrategy[int | bytes]:
+    if wire.is_tail:
+        return st.binary(max_size=wire.size)
     if wire.format.endswith("s"):
         return st.binary(min_size=wire.size, max_size=wire.size)
     bits = 8 * wire.size

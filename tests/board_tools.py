@@ -42,8 +42,12 @@ def compiled(
 def dump_source() -> str:
     """C that names every field of every message as JSON: it compiles only while both tables have the same names."""
     out = ["#include <inttypes.h>", "#include <stdio.h>", '#include "sea_messages.h"', ""]
-    out += ["static bool dump(uint8_t type, const uint8_t *in, size_t n, char *json, size_t max, uint8_t *again)", "{"]
-    out += ["    size_t at = 0;", "    (void)again;"]
+    out += [
+        "static bool dump(uint8_t type, const uint8_t *in, size_t n, char *json, size_t max, uint8_t *again,",
+        "                 size_t *written)",
+        "{",
+    ]
+    out += ["    size_t at = 0;", "    (void)again;", "    (void)written;"]
     for row in TYPES.values():
         name = row.name.lower()
         out += [f"    if (type == SEA_{row.name}) {{"]
@@ -55,8 +59,9 @@ def dump_source() -> str:
             comma = "," if i else "{"
             out += [f'        at += (size_t)snprintf(json + at, max - at, "{comma}\\"{field}\\":");']
             if wire.format.endswith("s"):
+                size = f"m.{field}_size" if wire.is_tail else f"sizeof m.{field}"
                 out += ['        at += (size_t)snprintf(json + at, max - at, "\\"");']
-                out += [f"        for (size_t i = 0; i < sizeof m.{field}; i++) {{"]
+                out += [f"        for (size_t i = 0; i < {size}; i++) {{"]
                 out += [f'            at += (size_t)snprintf(json + at, max - at, "%02x", m.{field}[i]);', "        }"]
                 out += ['        at += (size_t)snprintf(json + at, max - at, "\\"");']
             else:
@@ -64,7 +69,10 @@ def dump_source() -> str:
                 out += [
                     f'        at += (size_t)snprintf(json + at, max - at, "%" PRI{sign}{8 * wire.size}, m.{field});'
                 ]
-        out += ['        at += (size_t)snprintf(json + at, max - at, "}");', f"        sea_pack_{name}(again, &m);"]
+        out += [
+            '        at += (size_t)snprintf(json + at, max - at, "}");',
+            f"        {'*written = ' if row.tail else ''}sea_pack_{name}(again, &m);",
+        ]
         out += ["        return at < max;", "    }"]
     return "\n".join([*out, "    return false;", "}", ""])
 

@@ -114,7 +114,7 @@ def test_authentication_bytes_must_be_zero() -> None:
 
 @pytest.mark.parametrize("type_id", sorted(TYPES))
 def test_a_layout_fits_its_frame(type_id: int) -> None:
-    assert TYPES[type_id].struct.size <= PAYLOAD_MAX
+    assert TYPES[type_id].size <= PAYLOAD_MAX
 
 
 def test_a_value_that_does_not_fit_is_named() -> None:

@@ -103,7 +103,7 @@ size_t harness_round_trip(const uint8_t *bytes, size_t size, char *json, size_t 
     sea_rx_init(&rx);
     for (size_t i = 0; i < size; i++) {
         if (sea_rx_push(&rx, bytes[i], &frame) == SEA_RX_FRAME &&
-            dump(frame.type, frame.payload, frame.size, json, json_size, payload)) {
+            dump(frame.type, frame.payload, frame.size, json, json_size, payload, &frame.size)) {
             frame.payload = payload;
             return sea_frame_encode(again, &frame);
         }

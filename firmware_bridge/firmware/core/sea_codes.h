@@ -17,7 +17,7 @@ enum { /* What can move the board from one state to another. */
     SEA_EVENT_READY = 0, /* the self-check after power-on passed */
     SEA_EVENT_HELLO = 1, /* a HELLO with a new nonce */
     SEA_EVENT_ARM = 2, /* an ARM with the right nonce after a HELLO without refusal */
-    SEA_EVENT_ORDER = 3, /* a SET_STIM inside every limit */
+    SEA_EVENT_ORDER = 3, /* a SET_STIM, or a decision of the board, inside every limit */
     SEA_EVENT_LEASE_END = 4, /* the lease of the decision under way ended */
     SEA_EVENT_STOP = 5, /* a STOP, from anybody */
     SEA_EVENT_FAULT = 6, /* the output reported a failure or a residual charge */
@@ -28,7 +28,7 @@ enum { /* Why the board is in its state. */
     SEA_CAUSE_POWER_ON = 0, /* power came on */
     SEA_CAUSE_HANDSHAKE = 1, /* a host shook hands */
     SEA_CAUSE_ARMED_BY_HOST = 2, /* the host armed the board */
-    SEA_CAUSE_ORDERED = 3, /* the host gave an order */
+    SEA_CAUSE_ORDERED = 3, /* the host gave an order, or the board decided on its observation */
     SEA_CAUSE_LEASE_ENDED = 4, /* no order or renewal came within the lease */
     SEA_CAUSE_STOPPED = 5, /* a STOP came */
     SEA_CAUSE_STIMULATOR = 6, /* the stimulator reported that it could not give a pulse */
@@ -49,6 +49,11 @@ enum { /* Why an order was refused. */
     SEA_NACK_CODE_START = 10, /* start too far ahead, or every slot already past */
     SEA_NACK_CODE_QUEUE_FULL = 11, /* one next mask is queued already */
     SEA_NACK_CODE_DECISION = 12, /* this decision is not held, or is older than one already taken */
+    SEA_NACK_CODE_NO_POLICY = 13, /* the board holds no policy: it cannot decide */
+    SEA_NACK_CODE_BUSY = 14, /* the board still decides on another observation, named in value */
+    SEA_NACK_CODE_OBSERVATION = 15, /* an observation of another size, in other fragments, or whose head does not fit its values */
+    SEA_NACK_CODE_OBSERVATION_CRC = 16, /* the fragments are not of one observation: their CRC differs */
+    SEA_NACK_CODE_NOT_FINITE = 17, /* the policy's answer is not finite, in the slot named in value */
 };
 
 enum { /* How an order was accepted. */
@@ -66,6 +71,10 @@ enum { /* Why a value was lowered; the applied one stands in the ACK. */
     SEA_CLAMP_RUN_TIME_AMPLITUDE = 1, /* amplitude limit tightened at run time */
     SEA_CLAMP_CHARGE_DENSITY = 2, /* charge density of a phase on this electrode */
     SEA_CLAMP_SHANNON = 4, /* Shannon's limit on this electrode */
+};
+
+enum { /* What a board can do. */
+    SEA_FEATURE_DECIDES = 1, /* it holds a policy and answers OBSERVE */
 };
 
 enum { /* Why the board will not be armed by this host. */

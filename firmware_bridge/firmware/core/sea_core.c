@@ -120,6 +120,12 @@ sea_status_t sea_core_init(sea_core_t *core, const sea_config_t *config, const s
         port->ground == NULL) {
         return SEA_ERR_ARGUMENT;
     }
+    const sea_policy_t *policy = config->policy;
+    if (policy != NULL && (policy->infer == NULL || policy->reset == NULL || policy->n_obs == 0 ||
+                           policy->n_obs > SEA_OBSERVATION_MAX || policy->slots == 0 ||
+                           policy->slots > SEA_DECIDED_SLOTS_MAX)) {
+        return SEA_ERR_ARGUMENT;
+    }
     *core = (sea_core_t){.config = config, .port = port, .state = SEA_STATE_BOOT, .cause = SEA_CAUSE_POWER_ON};
     core->effective = sea_tighten(config->amplitude_limit_uA, config->electrode_area);
     sea_rx_init(&core->rx);
@@ -177,19 +183,25 @@ uint64_t sea_core_next_us(const sea_core_t *core)
     return next;
 }
 
+sea_status_t sea_arrive(sea_core_t *core, uint64_t now_us)
+{
+    if (now_us < core->now_us) {
+        core->faults |= SEA_FAULT_CLOCK;
+        return SEA_ERR_CLOCK;
+    }
+    if (now_us > core->now_us) {
+        (void)sea_core_tick(core, now_us - 1u);
+        core->now_us = now_us;
+    }
+    return SEA_OK;
+}
+
 sea_status_t sea_core_feed(sea_core_t *core, const uint8_t *bytes, size_t size, uint64_t now_us)
 {
     if (core == NULL || (bytes == NULL && size > 0)) {
         return SEA_ERR_ARGUMENT;
     }
-    sea_status_t status = SEA_OK;
-    if (now_us < core->now_us) {
-        core->faults |= SEA_FAULT_CLOCK;
-        status = SEA_ERR_CLOCK; /* the bytes are taken all the same: a STOP may be among them */
-    } else if (now_us > core->now_us) {
-        (void)sea_core_tick(core, now_us - 1u);
-        core->now_us = now_us;
-    }
+    const sea_status_t status = sea_arrive(core, now_us); /* a bad clock: the bytes are taken, a STOP may be among them */
     for (size_t i = 0; i < size; i++) {
         sea_frame_t frame;
         const sea_rx_event_t event = sea_rx_push(&core->rx, bytes[i], &frame);

@@ -5,6 +5,10 @@
  *     for (;;) {
  *         sea_core_tick(&core, now_us);                 gives what is due by now
  *         sea_core_feed(&core, bytes, size, now_us);    takes what the host sent
+ *         if (sea_core_to_decide(&core, &observation)) {   a board with a policy: outside any lock, pulses go on meanwhile
+ *             config.policy->infer(observation, sea_core_logits(&core));
+ *             sea_core_decided(&core, sea_core_logits(&core), now_us);   like feed and tick: one at a time
+ *         }
  *         ... sleep until sea_core_next_us(&core) or until bytes come ...
  *     }
  */
@@ -13,13 +17,22 @@
 
 #include "sea_frame.h"
 #include "sea_limits_check.h"
+#include "sea_policy.h"
 
 #define SEA_NEVER UINT64_MAX
 #define SEA_REMEMBERED_NONCES 4u
 
+/* A port short of memory may compile for its policy's own sizes; sea_core_init refuses a larger policy. */
+#ifndef SEA_OBSERVATION_MAX
+#define SEA_OBSERVATION_MAX SEA_POLICY_MAX_OBS
+#endif
+#ifndef SEA_DECIDED_SLOTS_MAX
+#define SEA_DECIDED_SLOTS_MAX SEA_POLICY_MAX_SLOTS
+#endif
+
 typedef enum {
     SEA_OK = 0,
-    SEA_ERR_ARGUMENT, /* a null pointer */
+    SEA_ERR_ARGUMENT, /* a null pointer, or a policy of impossible size */
     SEA_ERR_CLOCK,    /* the time went backwards: the step was ignored */
     SEA_ERR_STATE     /* the state does not allow it */
 } sea_status_t;
@@ -47,6 +60,7 @@ typedef struct {
     uint32_t boot_count;           /* upper half of each session number: a new one after each power-on */
     uint32_t amplitude_limit_uA;   /* run-time limits: they tighten the compiled ones, never loosen */
     uint32_t electrode_area;       /* 10^-6 cm^2 */
+    const sea_policy_t *policy;    /* null: the host decides, OBSERVE is refused */
 } sea_config_t;
 
 typedef struct {
@@ -76,6 +90,30 @@ typedef struct {
     uint32_t orders_refused;
 } sea_counters_t;
 
+/* An observation on its way through the board: assembled, then decided on. One at a time. */
+typedef struct {
+    uint32_t id; /* 0: there is none */
+    uint32_t crc;
+    uint32_t have; /* bit i: fragment i is there */
+    uint32_t of_sequence; /* the frame that made it whole */
+    uint64_t since_us; /* its first fragment came */
+    uint64_t whole_us;
+    bool whole; /* waits for its decision */
+    bool taken; /* somebody infers on it: its bytes must not change */
+    bool dropped; /* its session ended meanwhile: nothing may come of it */
+    bool fresh; /* the policy's recurrent state is to be reset before the next decision */
+    uint8_t blob[SEA_OBSERVE_HEAD_SIZE + SEA_OBSERVATION_MAX];
+} sea_observation_t;
+
+/* What was last decided, kept so that a lost answer can be given again. */
+typedef struct {
+    uint32_t id; /* 0: nothing */
+    uint32_t crc; /* of the observation */
+    size_t size;
+    uint8_t decision[SEA_DECISION_SIZE];
+    int32_t logits[2u * SEA_DECIDED_SLOTS_MAX];
+} sea_answer_t;
+
 /* Everything the board knows. Read it through the functions below. */
 typedef struct {
     const sea_config_t *config;
@@ -100,6 +138,8 @@ typedef struct {
     bool pulsed;
     uint64_t last_pulse_us;
     sea_counters_t counters;
+    sea_observation_t observation;
+    sea_answer_t answer;
 } sea_core_t;
 
 sea_status_t sea_core_init(sea_core_t *core, const sea_config_t *config, const sea_port_t *port);
@@ -109,6 +149,17 @@ sea_status_t sea_core_tick(sea_core_t *core, uint64_t now_us);
 
 /* Takes bytes that came at now. Gives no pulse that is due at now: the next tick does. */
 sea_status_t sea_core_feed(sea_core_t *core, const uint8_t *bytes, size_t size, uint64_t now_us);
+
+/* True: a whole observation (policy->n_obs values) waits for the policy. It keeps still until sea_core_decided. Resets
+ * the policy's recurrent state before the first observation after ARM, so call it where infer is called. */
+bool sea_core_to_decide(sea_core_t *core, const int8_t **observation);
+
+/* Memory of the core's own into which the policy may infer: 2 * policy->slots values. */
+int32_t *sea_core_logits(sea_core_t *core);
+
+/* Takes the policy's logits: judged and applied as SET_STIM is, answered with DECISION and LOGITS (frames at once: 1 or
+ * 2, and one for each 52 logits). SEA_ERR_STATE: nothing waits, or its session has ended meanwhile. */
+sea_status_t sea_core_decided(sea_core_t *core, const int32_t *logits, uint64_t now_us);
 
 /* A person presses the board's own button: the only way out of SAFE_OFF. */
 sea_status_t sea_core_person(sea_core_t *core);

@@ -1,5 +1,5 @@
 /* Between the parts of the core: sea_core.c (clock, states, pulses), sea_orders.c (what the host says), sea_session.c
- * (handshake, arming) and sea_replies.c (what the board says). */
+ * (handshake, arming), sea_observe.c (the board decides) and sea_replies.c (what the board says). */
 #ifndef SEA_INTERNAL_H
 #define SEA_INTERNAL_H
 
@@ -19,6 +19,17 @@ void sea_refuse_code(sea_core_t *core, const sea_frame_t *frame, uint8_t code, u
 
 /* ACK with the values applied; decision may be null. */
 void sea_accept(sea_core_t *core, const sea_frame_t *frame, uint8_t code, const sea_decision_t *decision);
+
+/* The one way to stimulate, for an order and for a decision of the board's own: null where it is refused (why). */
+const sea_decision_t *sea_hold(sea_core_t *core, const sea_msg_set_stim_t *order, sea_verdict_t *why);
+
+/* The clock as bytes or a decision come: gives what was due before. */
+sea_status_t sea_arrive(sea_core_t *core, uint64_t now_us);
+
+void sea_on_observe(sea_core_t *core, const sea_frame_t *frame);
+
+/* A new session: what was observed and answered before belongs to nobody. */
+void sea_forget_observation(sea_core_t *core);
 
 void sea_on_hello(sea_core_t *core, const sea_frame_t *frame);
 void sea_on_arm(sea_core_t *core, const sea_frame_t *frame);

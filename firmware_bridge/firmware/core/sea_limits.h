@@ -14,11 +14,12 @@
 #define SEA_LEASE_MAX_MS UINT32_C(1000) /* ms; a lost host is noticed within a second; ours */
 #define SEA_LEASE_DEFAULT_MS UINT32_C(300) /* ms; three renewals of 100 ms */
 #define SEA_START_AHEAD_MAX_US UINT32_C(2000000) /* µs; two decisions of the preset paper; ours */
+#define SEA_OBSERVE_MAX_US UINT32_C(100000) /* µs; first to last fragment of an observation: 5 frames take 12 ms; ours */
 #define SEA_ELECTRODE_AREA UINT32_C(60000) /* 10^-6 cm²; 0.06 cm², clinical DBS ring contact */
 #define SEA_CHARGE_DENSITY_MAX UINT32_C(30) /* µC/cm² a phase; the usual limit of DBS programming */
 #define SEA_SHANNON_Q2_PER_AREA UINT32_C(56234132) /* pC² per 10^-6 cm²; Shannon 1992 with k = 1.75: log D = k - log Q */
 #define SEA_RESIDUAL_MAX_PC UINT32_C(0) /* pC; the two phases' integer charges sum to zero */
 
-#define SEA_LIMITS_HASH {0x88, 0xd9, 0xab, 0xd5, 0xe9, 0xbe, 0x00, 0x95, 0x1c, 0x2b, 0xfa, 0x7e, 0xef, 0xba, 0x78, 0x24, 0x0b, 0x55, 0xb1, 0x42, 0x8e, 0xd8, 0x9f, 0x35, 0xcd, 0x4c, 0x96, 0x6c, 0xcc, 0x82, 0x4c, 0x60}
+#define SEA_LIMITS_HASH {0x91, 0xf0, 0xbd, 0x0c, 0x4c, 0xee, 0x17, 0xf0, 0x24, 0xb8, 0x13, 0x88, 0x39, 0x59, 0x0c, 0x65, 0x9d, 0xd9, 0xa9, 0x64, 0x38, 0xb0, 0x13, 0x88, 0xa2, 0x26, 0x3e, 0x31, 0x7f, 0xa9, 0x30, 0xaa}
 
 #endif

@@ -15,8 +15,8 @@
 #define SEA_BODY_MIN 30u
 #define SEA_BODY_MAX 250u
 #define SEA_FRAME_MAX 253u
-#define SEA_SCHEMA_HASH {0x60, 0x15, 0x1c, 0x89, 0x41, 0x4d, 0xf7, 0xc5, 0xba, 0xab, 0xca, 0x01, 0xd7, 0xd4, 0x04, 0xe8, 0x05, 0x27, 0x6b, 0x2a, 0x60, 0x85, 0xe5, 0x83, 0x1a, 0xf4, 0x23, 0x98, 0xc3, 0x86, 0x68, 0xdd}
-#define SEA_SCHEMA_SEED UINT32_C(0x891c1560)
+#define SEA_SCHEMA_HASH {0x0b, 0xf9, 0xdf, 0x10, 0x51, 0xbc, 0xd5, 0x5e, 0x5e, 0xb2, 0xb6, 0x23, 0xd2, 0x0d, 0x33, 0x9f, 0x75, 0x88, 0x59, 0x5f, 0xd7, 0x8c, 0x38, 0x85, 0xd0, 0x19, 0x84, 0xc8, 0xc0, 0x68, 0xcf, 0x84}
+#define SEA_SCHEMA_SEED UINT32_C(0x10dff90b)
 
 /* layout for ever, plain CRC */
 static inline bool sea_type_is_frozen(uint8_t type)
@@ -27,7 +27,7 @@ static inline bool sea_type_is_frozen(uint8_t type)
 /* sent by the board alone: not taken from a host */
 static inline bool sea_type_is_boards(uint8_t type)
 {
-    return type == 0x02u || type == 0x14u || type == 0x15u || type == 0x18u || type == 0x40u || type == 0x43u;
+    return type == 0x02u || type == 0x14u || type == 0x15u || type == 0x18u || type == 0x21u || type == 0x22u || type == 0x40u || type == 0x43u;
 }
 
 #define SEA_HELLO 0x01u
@@ -71,7 +71,7 @@ static inline bool sea_unpack_hello(sea_msg_hello_t *m, const uint8_t *in, size_
 typedef struct {
     uint8_t protocol_min; /* oldest protocol version of the sender */
     uint8_t protocol_max; /* newest protocol version of the sender */
-    uint32_t features; /* bits for later use, 0 now */
+    uint32_t features; /* Feature bits */
     uint8_t host_nonce[16]; /* nonce */
     uint8_t board_nonce[16]; /* nonce */
     uint16_t refusal; /* Refusal bits; 0 = may be armed */
@@ -393,6 +393,141 @@ static inline bool sea_unpack_status(sea_msg_status_t *m, const uint8_t *in, siz
     return true;
 }
 
+#define SEA_OBSERVE 0x20u
+#define SEA_OBSERVE_SIZE 220u
+#define SEA_OBSERVE_FIXED 10u /* and a tail of at most 210 bytes */
+typedef struct {
+    uint32_t decision_id; /* decision id, rising within a session */
+    uint8_t fragment; /* from 0; each but the last is full */
+    uint8_t fragments; /* of this observation */
+    uint32_t crc; /* CRC-32 of the whole observation, the same in each fragment */
+    const uint8_t *data; /* bytes 210 × fragment … of the observation */
+    size_t data_size; /* read: inside the frame's payload; written: at most 210 */
+} sea_msg_observe_t;
+static inline size_t sea_pack_observe(uint8_t *out, const sea_msg_observe_t *m)
+{
+    sea_put_u32(out + 0, m->decision_id);
+    sea_put_u8(out + 4, m->fragment);
+    sea_put_u8(out + 5, m->fragments);
+    sea_put_u32(out + 6, m->crc);
+    sea_copy(out + 10, m->data, m->data_size);
+    return SEA_OBSERVE_FIXED + m->data_size;
+}
+static inline bool sea_unpack_observe(sea_msg_observe_t *m, const uint8_t *in, size_t size)
+{
+    if (size < SEA_OBSERVE_FIXED || size > SEA_OBSERVE_SIZE) {
+        return false;
+    }
+    m->decision_id = sea_get_u32(in + 0);
+    m->fragment = sea_get_u8(in + 4);
+    m->fragments = sea_get_u8(in + 5);
+    m->crc = sea_get_u32(in + 6);
+    m->data = in + 10;
+    m->data_size = size - 10u;
+    return true;
+}
+
+#define SEA_DECISION 0x21u
+#define SEA_DECISION_SIZE 219u
+#define SEA_DECISION_FIXED 103u /* and a tail of at most 116 bytes */
+typedef struct {
+    uint32_t of_sequence; /* sequence of the frame that this answers; 0 = unasked */
+    uint32_t decision_id; /* decision id, rising within a session */
+    uint8_t code; /* 0 = applied; else NackCode: nothing of it is applied */
+    uint64_t value; /* the refused value, in the field's unit */
+    uint64_t low; /* least allowed value */
+    uint64_t high; /* greatest allowed value */
+    uint16_t clamp; /* Clamp bits; 0 = as decided */
+    uint64_t whole_us; /* µs, device time at which the observation was whole */
+    uint64_t start_us; /* µs, device time of slot 0 */
+    uint64_t lease_until_us; /* µs, device time at which the decision's lease ends */
+    uint32_t slot_period_us; /* µs, from slot to slot */
+    uint16_t slots; /* number of slots */
+    uint8_t mask[32]; /* as decided, in the bits of SET_STIM; all 0 for NOT_FINITE */
+    uint32_t amplitude_uA; /* µA, applied */
+    uint16_t width_us; /* µs, applied */
+    const uint8_t *margins; /* i16 of each slot, of the first 58 where there are more: (pulse − no pulse) >> margin shift, saturated */
+    size_t margins_size; /* read: inside the frame's payload; written: at most 116 */
+} sea_msg_decision_t;
+static inline size_t sea_pack_decision(uint8_t *out, const sea_msg_decision_t *m)
+{
+    sea_put_u32(out + 0, m->of_sequence);
+    sea_put_u32(out + 4, m->decision_id);
+    sea_put_u8(out + 8, m->code);
+    sea_put_u64(out + 9, m->value);
+    sea_put_u64(out + 17, m->low);
+    sea_put_u64(out + 25, m->high);
+    sea_put_u16(out + 33, m->clamp);
+    sea_put_u64(out + 35, m->whole_us);
+    sea_put_u64(out + 43, m->start_us);
+    sea_put_u64(out + 51, m->lease_until_us);
+    sea_put_u32(out + 59, m->slot_period_us);
+    sea_put_u16(out + 63, m->slots);
+    sea_copy(out + 65, m->mask, 32);
+    sea_put_u32(out + 97, m->amplitude_uA);
+    sea_put_u16(out + 101, m->width_us);
+    sea_copy(out + 103, m->margins, m->margins_size);
+    return SEA_DECISION_FIXED + m->margins_size;
+}
+static inline bool sea_unpack_decision(sea_msg_decision_t *m, const uint8_t *in, size_t size)
+{
+    if (size < SEA_DECISION_FIXED || size > SEA_DECISION_SIZE) {
+        return false;
+    }
+    m->of_sequence = sea_get_u32(in + 0);
+    m->decision_id = sea_get_u32(in + 4);
+    m->code = sea_get_u8(in + 8);
+    m->value = sea_get_u64(in + 9);
+    m->low = sea_get_u64(in + 17);
+    m->high = sea_get_u64(in + 25);
+    m->clamp = sea_get_u16(in + 33);
+    m->whole_us = sea_get_u64(in + 35);
+    m->start_us = sea_get_u64(in + 43);
+    m->lease_until_us = sea_get_u64(in + 51);
+    m->slot_period_us = sea_get_u32(in + 59);
+    m->slots = sea_get_u16(in + 63);
+    sea_copy(m->mask, in + 65, 32);
+    m->amplitude_uA = sea_get_u32(in + 97);
+    m->width_us = sea_get_u16(in + 101);
+    m->margins = in + 103;
+    m->margins_size = size - 103u;
+    return true;
+}
+
+#define SEA_LOGITS 0x22u
+#define SEA_LOGITS_SIZE 218u
+#define SEA_LOGITS_FIXED 10u /* and a tail of at most 208 bytes */
+typedef struct {
+    uint32_t of_sequence; /* sequence of the frame that this answers; 0 = unasked */
+    uint32_t decision_id; /* decision id, rising within a session */
+    uint8_t fragment; /* from 0; each but the last is full */
+    uint8_t fragments; /* of these logits */
+    const uint8_t *values; /* logits 52 × fragment …, i32 */
+    size_t values_size; /* read: inside the frame's payload; written: at most 208 */
+} sea_msg_logits_t;
+static inline size_t sea_pack_logits(uint8_t *out, const sea_msg_logits_t *m)
+{
+    sea_put_u32(out + 0, m->of_sequence);
+    sea_put_u32(out + 4, m->decision_id);
+    sea_put_u8(out + 8, m->fragment);
+    sea_put_u8(out + 9, m->fragments);
+    sea_copy(out + 10, m->values, m->values_size);
+    return SEA_LOGITS_FIXED + m->values_size;
+}
+static inline bool sea_unpack_logits(sea_msg_logits_t *m, const uint8_t *in, size_t size)
+{
+    if (size < SEA_LOGITS_FIXED || size > SEA_LOGITS_SIZE) {
+        return false;
+    }
+    m->of_sequence = sea_get_u32(in + 0);
+    m->decision_id = sea_get_u32(in + 4);
+    m->fragment = sea_get_u8(in + 8);
+    m->fragments = sea_get_u8(in + 9);
+    m->values = in + 10;
+    m->values_size = size - 10u;
+    return true;
+}
+
 #define SEA_PULSE 0x40u
 #define SEA_PULSE_SIZE 16u
 typedef struct {
@@ -537,6 +672,47 @@ static inline bool sea_unpack_electrode(sea_msg_electrode_t *m, const uint8_t *i
     m->token = sea_get_u32(in + 0);
     m->fault = sea_get_u8(in + 4);
     m->residual_pC = (int32_t)sea_get_u32(in + 5);
+    return true;
+}
+
+#define SEA_OBSERVE_HEAD_SIZE 28u
+typedef struct {
+    uint64_t start_us; /* µs, device time of slot 0; 0 = when the board has decided */
+    uint16_t lease_ms; /* ms, the decision lives so long after the last order or renewal */
+    uint32_t sample_first; /* counter of the oldest sample seen */
+    uint32_t sample_last; /* counter of the newest sample seen */
+    uint16_t valid; /* values that were measured; with `blanked` all of them */
+    uint16_t blanked; /* values that were blanked around a pulse */
+    int8_t minimum; /* least value */
+    int8_t maximum; /* greatest value */
+    uint32_t age_us; /* µs, age of the newest sample when it was sent */
+} sea_msg_observe_head_t;
+static inline void sea_pack_observe_head(uint8_t *out, const sea_msg_observe_head_t *m)
+{
+    sea_put_u64(out + 0, m->start_us);
+    sea_put_u16(out + 8, m->lease_ms);
+    sea_put_u32(out + 10, m->sample_first);
+    sea_put_u32(out + 14, m->sample_last);
+    sea_put_u16(out + 18, m->valid);
+    sea_put_u16(out + 20, m->blanked);
+    sea_put_u8(out + 22, (uint8_t)m->minimum);
+    sea_put_u8(out + 23, (uint8_t)m->maximum);
+    sea_put_u32(out + 24, m->age_us);
+}
+static inline bool sea_unpack_observe_head(sea_msg_observe_head_t *m, const uint8_t *in, size_t size)
+{
+    if (size != SEA_OBSERVE_HEAD_SIZE) {
+        return false;
+    }
+    m->start_us = sea_get_u64(in + 0);
+    m->lease_ms = sea_get_u16(in + 8);
+    m->sample_first = sea_get_u32(in + 10);
+    m->sample_last = sea_get_u32(in + 14);
+    m->valid = sea_get_u16(in + 18);
+    m->blanked = sea_get_u16(in + 20);
+    m->minimum = (int8_t)sea_get_u8(in + 22);
+    m->maximum = (int8_t)sea_get_u8(in + 23);
+    m->age_us = sea_get_u32(in + 24);
     return true;
 }
 

@@ -56,6 +56,29 @@ static sea_decision_t make_decision(const sea_msg_set_stim_t *order, const sea_v
     return decision;
 }
 
+const sea_decision_t *sea_hold(sea_core_t *core, const sea_msg_set_stim_t *order, sea_verdict_t *why)
+{
+    sea_promote(core);
+    if (SEA_NEXT[core->state][SEA_EVENT_ORDER] == SEA_REFUSED) {
+        *why = (sea_verdict_t){.code = SEA_NACK_CODE_STATE, .value = core->state};
+        return NULL;
+    }
+    const uint64_t start_us = order->start_us != 0 ? order->start_us : core->now_us;
+    const sea_verdict_t verdict = sea_judge(order, core->effective);
+    const sea_verdict_t timing = judge_timing(core, order, start_us);
+    *why = verdict.code != 0 ? verdict : timing;
+    if (why->code != 0) {
+        return NULL;
+    }
+    sea_decision_t *place = core->current.id == 0 ? &core->current : &core->queued;
+    *place = make_decision(order, &verdict, start_us);
+    core->newest_id = order->decision_id;
+    renew(core, &core->current);
+    renew(core, &core->queued);
+    (void)sea_event(core, SEA_EVENT_ORDER, SEA_CAUSE_ORDERED);
+    return place;
+}
+
 static void on_set_stim(sea_core_t *core, const sea_frame_t *frame)
 {
     sea_msg_set_stim_t order;
@@ -69,23 +92,12 @@ static void on_set_stim(sea_core_t *core, const sea_frame_t *frame)
         sea_accept(core, frame, SEA_ACK_CODE_ALREADY, known);
         return;
     }
-    if (SEA_NEXT[core->state][SEA_EVENT_ORDER] == SEA_REFUSED) {
-        sea_refuse_code(core, frame, SEA_NACK_CODE_STATE, core->state);
+    sea_verdict_t why;
+    const sea_decision_t *place = sea_hold(core, &order, &why);
+    if (place == NULL) {
+        sea_refuse(core, frame, &why);
         return;
     }
-    const uint64_t start_us = order.start_us != 0 ? order.start_us : core->now_us;
-    const sea_verdict_t verdict = sea_judge(&order, core->effective);
-    const sea_verdict_t timing = judge_timing(core, &order, start_us);
-    if (verdict.code != 0 || timing.code != 0) {
-        sea_refuse(core, frame, verdict.code != 0 ? &verdict : &timing);
-        return;
-    }
-    sea_decision_t *place = core->current.id == 0 ? &core->current : &core->queued;
-    *place = make_decision(&order, &verdict, start_us);
-    core->newest_id = order.decision_id;
-    renew(core, &core->current);
-    renew(core, &core->queued);
-    (void)sea_event(core, SEA_EVENT_ORDER, SEA_CAUSE_ORDERED);
     sea_accept(core, frame, SEA_ACK_CODE_DONE, place);
     sea_promote(core);
 }
@@ -165,6 +177,7 @@ void sea_take(sea_core_t *core, const sea_frame_t *frame)
     case SEA_ARM:
     case SEA_SET_STIM:
     case SEA_RENEW:
+    case SEA_OBSERVE:
     case SEA_HEARTBEAT:
     case SEA_STATUS_REQUEST:
         break;
@@ -187,6 +200,9 @@ void sea_take(sea_core_t *core, const sea_frame_t *frame)
         break;
     case SEA_RENEW:
         on_renew(core, frame);
+        break;
+    case SEA_OBSERVE:
+        sea_on_observe(core, frame);
         break;
     case SEA_HEARTBEAT:
         sea_accept(core, frame, SEA_ACK_CODE_DONE, NULL);

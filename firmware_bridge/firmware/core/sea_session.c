@@ -7,6 +7,7 @@ static void send_hello_ack(sea_core_t *core, const sea_msg_hello_t *hello, uint1
     sea_msg_hello_ack_t ack = {
         .protocol_min = SEA_PROTOCOL,
         .protocol_max = SEA_PROTOCOL,
+        .features = core->config->policy != NULL ? SEA_FEATURE_DECIDES : 0u,
         .refusal = refusal,
         .state = core->state,
         .cause = core->cause,
@@ -57,6 +58,7 @@ static void open_session(sea_core_t *core, const sea_frame_t *frame, const sea_m
     core->session = (core->config->boot_count << 16) | core->sessions;
     core->rx_sequence = frame->sequence;
     core->newest_id = 0;
+    sea_forget_observation(core);
     /* Unique for each session of this board; not secret until authentication exists. */
     sea_put_u32(core->board_nonce, core->config->boot_count);
     sea_put_u32(core->board_nonce + 4, core->session);
@@ -106,6 +108,7 @@ void sea_on_arm(sea_core_t *core, const sea_frame_t *frame)
     } else if (!core->armable) {
         sea_refuse_code(core, frame, SEA_NACK_CODE_NONCE, 0);
     } else if (sea_event(core, SEA_EVENT_ARM, SEA_CAUSE_ARMED_BY_HOST)) {
+        core->observation.fresh = true;
         sea_accept(core, frame, SEA_ACK_CODE_DONE, NULL);
     } else {
         sea_refuse_code(core, frame, SEA_NACK_CODE_STATE, core->state);
