@@ -16,6 +16,7 @@ accident or later; it is no signature: who can write the whole folder can write 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from sea_dbs.files import read_json, sha256_file, write_json
 
 CHAIN = "chain.json"
 FORMAT = "sea-dbs-chain-1"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 START = hashlib.sha256(FORMAT.encode()).digest()
 TRAINING, ONNX, QUANTISED, SOURCE = LINKS = ("training", "onnx", "quantised", "source")
 GIVEN = "not known: given by its owner"
@@ -205,9 +207,11 @@ Read = tuple[dict[str, str], str]
 
 def _training(folder: Path) -> Read:
     hashes = manifests.load(folder).hashes
-    if hashes.config and hashes.weights:
-        return {"config": hashes.config, "weights": hashes.weights}, ""
-    return {}, GIVEN
+    parts = {"config": hashes.config, "weights": hashes.weights}
+    for name, value in parts.items():
+        if not _SHA256.fullmatch(value):
+            raise UserError(f"{folder / MANIFEST} is damaged: hashes.{name} is no SHA-256: {value!r}")
+    return parts, ""
 
 
 def _onnx(folder: Path) -> Read:

@@ -10,7 +10,9 @@ from envs.config import env_config
 from envs.errors import UserError
 from envs.registration import base_env
 from envs.stimulation import DEVICE_AMPLITUDE_UA, DEVICE_WIDTH_US
+from export.chain import Chain
 from export.policy import OnnxPolicy
+from firmware_bridge.chain import no_policy
 from firmware_bridge.client import NO_MODEL
 from sea_dbs.controllers import Controller, make_controller
 from sea_dbs.files import sha256_json
@@ -47,6 +49,7 @@ class Parts:
     env: Env
     controller: Controller
     model_hash: bytes
+    chain: Chain
     hashes: dict[str, str]
     amplitude_uA: int
     width_us: int
@@ -58,12 +61,14 @@ def prepare(plan: SessionPlan) -> Parts:
     """Load and check everything that needs no board.
 
     Raises:
-        UserError: a missing or damaged policy, an unknown controller or preset, or values that do not fit together.
+        UserError: a missing or damaged policy, a broken hash chain, an unknown controller or preset, or values that do
+            not fit together.
     """
     if plan.policy is None and plan.controller is None:
         raise UserError("a session needs --policy EXPORT_DIR, or --controller NAME for a baseline")
     if plan.steps < 1:
         raise UserError(f"--steps is {plan.steps}: at least 1 decision is needed")
+    chain = no_policy() if plan.policy is None else Chain.of_folder(plan.policy)
     policy = None if plan.policy is None else OnnxPolicy(plan.policy, plan.precision)
     preset = plan.preset or (policy.manifest.preset if policy else "paper")
     overrides = dict(policy.manifest.environment) if policy and preset == policy.manifest.preset else {}
@@ -81,6 +86,7 @@ def prepare(plan: SessionPlan) -> Parts:
                 f"the policy {plan.policy} takes (n_obs, slots, slot_us) = {wanted}, the preset '{preset}' has {found}"
             )
         hashes |= {"config": m.hashes.config, "weights": m.hashes.weights, "onnx": policy.model_hash}
+        hashes["model"] = chain.model_hash.hex()
     controller: Controller
     if plan.controller is not None:
         controller = make_controller(plan.controller, config.slots, slot_us, hz=plan.hz, duty=plan.duty, seed=plan.seed)
@@ -90,7 +96,8 @@ def prepare(plan: SessionPlan) -> Parts:
     return Parts(
         env=env,
         controller=controller,
-        model_hash=NO_MODEL if policy is None else bytes.fromhex(policy.model_hash),
+        model_hash=NO_MODEL if policy is None else chain.model_hash,
+        chain=chain,
         hashes=hashes,
         amplitude_uA=round(DEVICE_AMPLITUDE_UA if policy is None else policy.manifest.amplitude_uA),
         width_us=round(DEVICE_WIDTH_US if policy is None else policy.manifest.width_us),

@@ -1,12 +1,13 @@
 """The record of a session: one SQLite file in WAL mode, readable while it is written and after ``kill -9``.
 
-Four tables, documented in `SCHEMA` (the comments stay in the file: ``sqlite3 session.sqlite .schema`` shows them):
+Five tables, documented in `SCHEMA` (the comments stay in the file: ``sqlite3 session.sqlite .schema`` shows them):
 
 - ``session``: one row. What ran: seed, preset, configuration, versions, the chain of hashes, and how it ended.
 - ``decisions``: one row a decision. WHY: observation, logits, decision, clamp or refusal, applied values, times, and
   what came of it (written after the step; null where the session ended before).
 - ``pulses``: what came on the electrode channel, never what was promised.
 - ``events``: handshakes, changes of the board's state, faults, refusals, renewals, missed deadlines.
+- ``chain``: every link of the hash chain; the last one is written when the session ends (`firmware_bridge.chain`).
 
 `sea_dbs.report.session_data` reads the file. Columns ``host_*`` hold wall-clock times of the host and differ from run
 to run; with the board in lockstep all other columns of two sessions with the same seed are equal, byte for byte.
@@ -33,6 +34,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.errors import UserError
+from export.chain import Chain
+from firmware_bridge import chain as chains
 from sea_dbs.report.session_data import SCHEMA_VERSION  # also PRAGMA user_version of the file
 
 SESSION_FILE = "session.sqlite"
@@ -61,7 +64,7 @@ CREATE TABLE session (
   offset_us INTEGER,               -- device time = plant time + offset
   board TEXT NOT NULL,             -- kind of board
   env_config TEXT NOT NULL,        -- JSON
-  hashes TEXT NOT NULL,            -- JSON: env, config, weights, onnx, board_model, schema, limits, firmware
+  hashes TEXT NOT NULL,            -- JSON: env, config, weights, onnx, model, board_model, schema, limits, firmware
   sea_dbs_version TEXT NOT NULL,
   git_commit TEXT,
   host_machine TEXT NOT NULL,      -- JSON: CPU, Python, libraries
@@ -203,7 +206,9 @@ class Recorder:
             with self._writing():
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA synchronous = NORMAL")
-                self._db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+                self._db.executescript(
+                    f"BEGIN; {SCHEMA} {chains.SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+                )
             self._insert("session", {"id": 1, "schema_version": SCHEMA_VERSION, **session})
             self.flush()
         except BaseException:
@@ -230,6 +235,20 @@ class Recorder:
         with self._writing():
             assignments = ", ".join(f"{name} = ?" for name in values)
             self._db.execute(f"UPDATE session SET {assignments}", tuple(values.values()))
+        self.flush()
+
+    def chain(self, chain: Chain, firmware_build: bytes, note: str, place: Path | None) -> None:
+        """The links of the hash chain that are known before the first decision. Committed at once."""
+        self._begin()
+        with self._writing():
+            chains.write_links(self._db, chain, firmware_build, note, place)
+        self.flush()
+
+    def seal(self) -> None:
+        """The session is over: write the last link over all that is recorded. Nothing may be written after it."""
+        self._begin()
+        with self._writing():
+            chains.seal(self._db)
         self.flush()
 
     def decision(self, row: DecisionRow) -> None:

@@ -67,6 +67,7 @@ def run_parts(plan: SessionPlan, parts: Parts) -> dict[str, Any]:
         prepare_output_dir(plan.out, overwrite=plan.overwrite)
         path = plan.out / SESSION_FILE
         recorder = stack.enter_context(Recorder(path, _session_row(plan, parts, ack, kind)))
+        recorder.chain(parts.chain, ack.firmware_build, kind, plan.policy)
         electrode = Electrode(
             client,
             bench,
@@ -165,6 +166,7 @@ class StopAtEnd:
 
     def _ended(self, outcome: str) -> None:
         self.recorder.set_session(outcome=outcome, host_ended=datetime.now(UTC).isoformat(timespec="milliseconds"))
+        self.recorder.seal()
 
 
 def finish(out: Path) -> dict[str, Any]:

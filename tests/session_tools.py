@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from export import manifest
+from export import chain, manifest
 from export.manifest import Hashes, Manifest, ModelFile, Normalisation, Tensor
 from firmware_bridge.bench import Bench
 from firmware_bridge.board import HostBoard
@@ -104,6 +104,7 @@ def make_export(folder: Path, environment: dict[str, Any] = SHORT, seed: int = 0
             width_us=60.0,
         ),
     )
+    chain.write(folder)
     return folder
 
 

@@ -209,37 +209,18 @@ def test_the_command_prints_its_port_and_runs_until_told_to_end(ending: signal.S
 
 
 def test_a_board_can_be_bound_to_an_exported_policy(tmp_path: Path) -> None:
-    from export import manifest
+    from session_tools import make_export
 
-    sha = "ab" * 32
-    tensor = manifest.Tensor(name="observation", shape=("batch", 1000), unit="1")
-    manifest.save(
-        tmp_path,
-        manifest.Manifest(
-            sea_dbs_version="0",
-            preset="paper",
-            environment={},
-            actor={},
-            parameters=1,
-            hashes=manifest.Hashes(config="0", weights="0", onnx=sha),
-            default="fp16",
-            precisions={"fp16": manifest.ModelFile(file="p.onnx", sha256=sha, bytes=1, weight_bytes=1)},
-            opset=20,
-            input=tensor,
-            output=tensor,
-            normalisation=manifest.Normalisation(quantity="P_beta", unit="1", divisor=1000),
-            slots=50,
-            slot_us=20_000,
-            amplitude_uA=3000,
-            width_us=60,
-        ),
-    )
-    with cli("--policy", str(tmp_path)) as process:
+    from export.chain import Chain
+
+    export = make_export(tmp_path / "export")
+    model = Chain.of_folder(export).model_hash
+    with cli("--policy", str(export)) as process:
         assert process.stdout is not None
         with BoardClient(SerialLink(process.stdout.readline().strip())) as client:
-            with pytest.raises(UserError, match=r"another model .board abababababab, host 000000000000"):
+            with pytest.raises(UserError, match=f"another model .board {model.hex()[:12]}, host 000000000000"):
                 client.hello()
-            assert client.hello(bytes.fromhex(sha)).model_hash.hex() == sha
+            assert client.hello(model).model_hash == model
             client.arm()
         process.terminate()
 

@@ -20,6 +20,7 @@ import pytest
 from session_tools import LONG, command, electrode_log, make_export, repeatable, run, table_of
 
 from envs.errors import UserError
+from export.chain import Chain
 from firmware_bridge.audit import audit
 from firmware_bridge.bench import Bench
 from firmware_bridge.board import HostBoard
@@ -68,7 +69,7 @@ def test_every_decision_says_why(finished: Path, export: Path) -> None:
     weights = json.loads((export / "manifest.json").read_text())["hashes"]
     hashes = json.loads(session["hashes"])
     assert {name: hashes[name] for name in weights} == weights
-    assert hashes["board_model"] == weights["onnx"]
+    assert hashes["board_model"] == hashes["model"] == Chain.of_folder(export).model_hash.hex()
     assert {"schema", "limits", "firmware", "env"} <= set(hashes)
     for row in decisions:
         logits = np.frombuffer(row["logits"], "<f4").reshape(10, 2)
@@ -131,8 +132,7 @@ def test_a_baseline_needs_no_policy(tmp_path: Path) -> None:
 
 
 def test_a_board_is_used_again(export: Path, tmp_path: Path) -> None:
-    model = bytes.fromhex(json.loads((export / "manifest.json").read_text())["hashes"]["onnx"])
-    with HostBoard(model_hash=model) as board:
+    with HostBoard(model_hash=Chain.of_folder(export).model_hash) as board:
         for name in ("one", "two"):
             plan = SessionPlan(out=tmp_path / name, policy=export, port=board.port, steps=2, seed=4, quiet=True)
             assert run_session(plan)["outcome"] == "finished"
@@ -368,11 +368,11 @@ def refused(*arguments: str | Path) -> str:
 
 def test_another_model_is_named(export: Path, tmp_path: Path) -> None:
     other = make_export(tmp_path / "other", seed=1)
-    model = json.loads((export / "manifest.json").read_text())["hashes"]["onnx"]
-    with HostBoard(model_hash=bytes.fromhex(model)) as board:
+    model = Chain.of_folder(export).model_hash
+    with HostBoard(model_hash=model) as board:
         sentence = refused("--policy", other, "--port", board.port, "--out", tmp_path / "out")
     assert "model" in sentence
-    assert model[:12] in sentence
+    assert model.hex()[:12] in sentence
     assert not (tmp_path / "out").exists()
 
 
@@ -390,7 +390,7 @@ def test_bad_input_is_one_sentence(export: Path, tmp_path: Path) -> None:
         for plan, sentence in (
             (replace(policy, policy=None), "--policy EXPORT_DIR, or --controller"),
             (replace(policy, policy=tmp_path / "none"), "no export folder"),
-            (replace(policy, policy=damaged), "changed or cut short"),
+            (replace(policy, policy=damaged), "link 'onnx': policy_fp16.onnx was changed"),
             (replace(policy, precision="fp32"), "holds no precision 'fp32'"),
             (replace(policy, preset="realtime"), "the preset 'realtime' has"),
             (replace(policy, preset="papr"), "unknown preset 'papr'"),

@@ -56,6 +56,6 @@ def host(
 
 
 def _model_hash(policy: Path) -> bytes:
-    from export.manifest import load
+    from export.chain import Chain
 
-    return bytes.fromhex(load(policy).hashes.onnx)
+    return Chain.of_folder(policy).model_hash

@@ -41,7 +41,7 @@ class SessionData:
 
     @property
     def hashes(self) -> dict[str, str]:
-        """env, config, weights, onnx, board_model, schema, limits, firmware; hex SHA-256."""
+        """env, config, weights, onnx, model, board_model, schema, limits, firmware; hex SHA-256."""
         return dict(json.loads(self.session["hashes"]))
 
     @property
