@@ -71,6 +71,7 @@ def encode(message: Message, *, sequence: int, session: int, time_us: int = 0) -
         UserError: a value does not fit its field.
     """
     type_id = message.layout.type_id
+    assert type_id is not None, "a part travels inside a message"
     body = HEADER.pack(PROTOCOL, type_id, sequence, session, time_us) + message.pack() + bytes(AUTH_SIZE)
     body += zlib.crc32(body, _seed(type_id)).to_bytes(4, "little")
     return DELIMITER + cobs_encode(body) + DELIMITER

@@ -146,7 +146,7 @@ def unpack(type_id: int, payload: bytes) -> Message | None:
     if row is None or not fixed <= len(payload) <= row.size or (row.tail is None and len(payload) != fixed):
         return None
     values = _STRUCTS[row.name].unpack(payload[:fixed])
-    return row.cls(*values, payload[fixed:]) if row.tail else row.cls(*values)
+    return row.cls(*values, *((payload[fixed:],) if row.tail else ()))
 
 
 def read_part(cls: type[_M], data: bytes) -> tuple[_M, bytes]:
