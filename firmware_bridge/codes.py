@@ -69,6 +69,8 @@ class Cause(_Code):
     STIMULATOR = 6, "the stimulator reported that it could not give a pulse"
     RESIDUAL = 7, "the residual charge of a pulse was not zero"
     PERSON = 8, "a person pressed the board's button"
+    WATCHDOG = 9, "the watchdog reset a firmware that hung"
+    RESET = 10, "a reset while power stayed on, by the reset pin or the firmware itself"
 
 
 class NackCode(_Code):

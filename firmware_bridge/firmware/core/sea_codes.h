@@ -34,6 +34,8 @@ enum { /* Why the board is in its state. */
     SEA_CAUSE_STIMULATOR = 6, /* the stimulator reported that it could not give a pulse */
     SEA_CAUSE_RESIDUAL = 7, /* the residual charge of a pulse was not zero */
     SEA_CAUSE_PERSON = 8, /* a person pressed the board's button */
+    SEA_CAUSE_WATCHDOG = 9, /* the watchdog reset a firmware that hung */
+    SEA_CAUSE_RESET = 10, /* a reset while power stayed on, by the reset pin or the firmware itself */
 };
 
 enum { /* Why an order was refused. */
@@ -118,8 +120,8 @@ static inline const char *sea_state_name(uint8_t state)
 
 static inline const char *sea_cause_name(uint8_t cause)
 {
-    static const char *const names[] = {"POWER_ON", "HANDSHAKE", "ARMED_BY_HOST", "ORDERED", "LEASE_ENDED", "STOPPED", "STIMULATOR", "RESIDUAL", "PERSON"};
-    return cause < 9 ? names[cause] : "?";
+    static const char *const names[] = {"POWER_ON", "HANDSHAKE", "ARMED_BY_HOST", "ORDERED", "LEASE_ENDED", "STOPPED", "STIMULATOR", "RESIDUAL", "PERSON", "WATCHDOG", "RESET"};
+    return cause < 11 ? names[cause] : "?";
 }
 
 #endif

@@ -126,7 +126,7 @@ sea_status_t sea_core_init(sea_core_t *core, const sea_config_t *config, const s
                            policy->slots > SEA_DECIDED_SLOTS_MAX)) {
         return SEA_ERR_ARGUMENT;
     }
-    *core = (sea_core_t){.config = config, .port = port, .state = SEA_STATE_BOOT, .cause = SEA_CAUSE_POWER_ON};
+    *core = (sea_core_t){.config = config, .port = port, .state = SEA_STATE_BOOT, .cause = config->boot_cause};
     core->effective = sea_tighten(config->amplitude_limit_uA, config->electrode_area);
     sea_rx_init(&core->rx);
     port->ground(port->ctx, true);
@@ -143,7 +143,7 @@ sea_status_t sea_core_tick(sea_core_t *core, uint64_t now_us)
         return SEA_ERR_CLOCK;
     }
     core->now_us = now_us;
-    (void)sea_event(core, SEA_EVENT_READY, SEA_CAUSE_POWER_ON); /* refused but in BOOT */
+    (void)sea_event(core, SEA_EVENT_READY, core->config->boot_cause); /* refused but in BOOT */
     while (core->state == SEA_STATE_CLOSED_LOOP) {
         const uint64_t lease_end = core->current.lease_until_us;
         const uint64_t switch_at = core->queued.id != 0 ? core->queued.start_us : SEA_NEVER;

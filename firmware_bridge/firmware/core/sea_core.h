@@ -57,6 +57,7 @@ typedef struct {
 typedef struct {
     uint8_t firmware_build[32];
     uint8_t model_hash[32];        /* all zero: bound to no model */
+    uint8_t boot_cause;            /* SEA_CAUSE_POWER_ON, _WATCHDOG or _RESET: reported until something else happens */
     uint32_t boot_count;           /* upper half of each session number: a new one after each power-on */
     uint32_t amplitude_limit_uA;   /* run-time limits: they tighten the compiled ones, never loosen */
     uint32_t electrode_area;       /* 10^-6 cm^2 */
