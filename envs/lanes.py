@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from envs.basal_ganglia import BasalGangliaEnv, Inputs
 from envs.config import EnvConfig
 from envs.patients import Patient
-from envs.plant.batch import BatchPlant, Failure, NonFiniteError
+from envs.plant.batch import BatchPlant, Failure, NetworkFailedError
 from envs.plant.kernels import AnyPlant
 from envs.plant.network import Record
 from envs.plant.single import LanePlant
@@ -49,6 +49,21 @@ class Lane:
             options = layer.before_reset(seed, options)
         return self.base.begin_reset(seed, options)
 
+    def undo(self) -> Callable[[], None]:
+        """What brings the lane back to where it stands now, if `begin_reset` was all that happened since."""
+        before = [(each, dict(vars(each))) for each in (*self._layers, self.base)]
+        streams = {id(value): value for _, values in before for value in values.values() if _is_stream(value)}
+        states = [(stream.bit_generator, stream.bit_generator.state) for stream in streams.values()]
+
+        def undo() -> None:
+            for each, values in before:
+                vars(each).clear()
+                vars(each).update(values)
+            for generator, state in states:
+                generator.state = state
+
+        return undo
+
     def finish_reset(self, plant: LanePlant, record: Record) -> Start:
         """The first observation, of the plant as advanced."""
         observation, info = self.base.finish_reset(plant, record)
@@ -69,6 +84,10 @@ class Lane:
         for layer in reversed(self._layers):
             step = layer.after_step(step)
         return step
+
+
+def _is_stream(value: Any) -> bool:
+    return isinstance(value, np.random.Generator)
 
 
 def network_of(batch: BatchPlant, i: int) -> Network:
@@ -94,5 +113,5 @@ def advance_some(plant: BatchPlant, inputs: Mapping[int, Inputs]) -> tuple[list[
         smc[i], current[i] = own
     try:
         return plant.advance(smc, current), {}
-    except NonFiniteError as error:
+    except NetworkFailedError as error:
         return error.records, error.failures

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from envs import verify
 from envs.errors import UserError
-from envs.plant.batch import BatchPlant, NonFiniteError
+from envs.plant import batch_kernel
+from envs.plant.batch import BatchPlant, NetworkFailedError
+from envs.plant.batch_block import LOG_PER_LANE
 from envs.plant.common import GPI, N_POPULATIONS, POPULATIONS, STN
 from envs.plant.network import Plant, Record
 from envs.plant.single import FastPlant
@@ -219,7 +221,7 @@ def test_a_non_finite_voltage_is_named_and_the_other_networks_go_on(precision: s
     plant = BatchPlant(networks, precision=precision)
     plant.advance(smc[:, :1_010], dbs[:, :1_010])
     plant.rows(9, "stn_ca")[0, 4] = np.nan  # breaks STN cell 4 in the next update
-    with pytest.raises(NonFiniteError, match=r"stn cell 4 of network 9 is not finite at 20\.22 ms") as caught:
+    with pytest.raises(NetworkFailedError, match=r"stn cell 4 of network 9 is not finite at 20\.22 ms") as caught:
         plant.advance(smc[:, 1_010:], dbs[:, 1_010:])
     assert list(caught.value.failures) == [9]
     np.testing.assert_array_equal(plant.V[:9], expected.V[:9])
@@ -230,6 +232,103 @@ def test_a_non_finite_voltage_is_named_and_the_other_networks_go_on(precision: s
     plant.put(9, networks[9])
     plant.advance(np.zeros((10, 100)), np.zeros((10, 100)))
     assert np.isfinite(plant.V).all()
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_voltage_spoiled_between_calls_is_named_and_the_other_networks_go_on(precision: str, value: float) -> None:
+    """No snapshot of the kernel leads to it: a replay from the last one stays finite."""
+    networks = _networks(10)
+    smc, dbs = _inputs(10, 3_000)
+    expected, plant = BatchPlant(networks, precision=precision), BatchPlant(networks, precision=precision)
+    for each in (expected, plant):
+        each.advance(smc[:, :1_010], dbs[:, :1_010])
+    late = expected.advance(smc[:, 1_010:], dbs[:, 1_010:])
+    plant.rows(3, "V0", N_POPULATIONS)[GPI, 4] = value
+    with pytest.raises(NetworkFailedError, match=r"gpi cell 4 of network 3 is not finite at 20\.20 ms") as caught:
+        plant.advance(smc[:, 1_010:], dbs[:, 1_010:])
+    assert list(caught.value.failures) == [3]
+    others = [i for i in range(10) if i != 3]
+    assert plant.V[others].tobytes() == expected.V[others].tobytes()
+    for i in others:
+        np.testing.assert_array_equal(caught.value.records[i].events, late[i].events)
+        np.testing.assert_array_equal(caught.value.records[i].lfp, late[i].lfp)
+    plant.advance(smc[:, :100], dbs[:, :100])  # it is named once
+
+
+def test_a_network_put_where_another_failed_is_not_blamed_for_it() -> None:
+    plant = BatchPlant(_networks(3))
+    plant.rows(1, "V0")[0, 2] = np.nan
+    with pytest.raises(NetworkFailedError, match=r"th cell 2 of network 1 is not finite at 0\.00 ms"):
+        plant.advance(np.zeros(100), np.zeros(100))
+    plant.put(1, _networks(1)[0])
+    plant.rows(2, "V0")[0, 5] = np.nan
+    with pytest.raises(NetworkFailedError) as caught:
+        plant.advance(np.zeros(100), np.zeros(100))
+    assert [str(failure) for failure in caught.value.failures.values()] == [
+        "the voltage of th cell 5 of network 2 is not finite at 2.00 ms"
+    ]
+
+
+def test_a_kernel_that_stops_for_no_reason_ends_in_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    plant = BatchPlant(_networks(1))
+    for status in (batch_kernel.NON_FINITE, batch_kernel.EVENTS_FULL):
+        monkeypatch.setattr(plant, "_advance_block", lambda *_, status=status: status)
+        with pytest.raises(RuntimeError, match=f"internal error: the plant kernel stopped .status {status}."):
+            plant.advance(np.zeros(10), np.zeros(10))
+
+
+def fast_drive(samples: int) -> NDArray[np.float64]:
+    """A current that carries the STN over its threshold every 0.12 ms: no cell's own doing (µA/cm²)."""
+    return np.where(np.arange(samples) // 3 % 2, 1000.0, -1000.0)
+
+
+def test_a_network_that_fires_too_fast_is_named_and_the_other_networks_go_on() -> None:
+    """The event log of a block is shared; all events of the others stay in it."""
+    networks = _networks(10)
+    smc, dbs = _inputs(10, 30_000)
+    dbs[2] = fast_drive(30_000)
+    plant = BatchPlant(networks, threads=2)
+    with pytest.raises(NetworkFailedError, match=r"stn cells of network 2 fire faster .* at \d+\.\d\d ms") as caught:
+        plant.advance(smc, dbs)
+    assert list(caught.value.failures) == [2]
+    assert np.isnan(plant.V[2]).all()
+    records = caught.value.records
+    assert records[2].events[-1, 0] == round(caught.value.failures[2].time_ms / 0.02)  # then it is silent
+    dbs[2] = 0.0
+    expected = BatchPlant(networks)
+    others = [i for i in range(10) if i != 2]
+    for again in (False, True):
+        theirs = expected.advance(smc, dbs)
+        ours = plant.advance(smc, dbs) if again else records
+        for i in others:
+            np.testing.assert_array_equal(ours[i].events, theirs[i].events)
+            np.testing.assert_array_equal(ours[i].lfp, theirs[i].lfp)
+        assert plant.V[others].tobytes() == expected.V[others].tobytes()
+    plant.put(2, networks[2])
+    plant.advance(smc, dbs)
+    assert np.isfinite(plant.V).all()
+
+
+def test_one_network_alone_that_fires_too_fast_is_named() -> None:
+    plant = FastPlant(_networks(1)[0])
+    with pytest.raises(UserError, match=r"the stn cells of network 0 fire faster .*\(2 to 185 Hz\)"):
+        plant.advance(np.zeros(5_000), fast_drive(5_000))
+
+
+def test_a_network_can_be_put_beside_neighbours_that_have_filled_the_log_long_ago() -> None:
+    networks = _networks(2)
+    smc, dbs = np.zeros((2, 110_000)), np.zeros((2, 110_000))
+    for start in (0, 50_000, 100_000):  # less in a second than the log holds, more in all
+        dbs[0, start : start + 10_000] = fast_drive(10_000)
+    plant = BatchPlant(networks)
+    record = plant.advance(smc, dbs)[0]
+    counts = np.bincount(record.events[:, 1], minlength=N_POPULATIONS)
+    assert counts[STN] > 8 * LOG_PER_LANE
+    alone = FastPlant(networks[1])
+    alone.advance(*(each[0] for each in _inputs(1, 20_000)))
+    plant.put(1, networks[1], alone.take(0))
+    np.testing.assert_array_equal(plant.V[1], alone.state.V)
 
 
 def test_wrong_inputs_are_refused() -> None:
@@ -244,6 +343,9 @@ def test_wrong_inputs_are_refused() -> None:
         BatchPlant(_networks(1), dt_ms=0.03)
     with pytest.raises(UserError, match="no network 2"):
         plant.put(2, _networks(1)[0])
+    for threads in ("2", 1.5, 0, True, None):
+        with pytest.raises(UserError, match=rf"number of threads of a batch is {threads!r}: allowed are whole numbers"):
+            BatchPlant(_networks(1), threads=threads)  # type: ignore[arg-type]
 
 
 def test_stimulation_reaches_a_cell_by_its_gain() -> None:

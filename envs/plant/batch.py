@@ -22,6 +22,7 @@ from envs.plant.batch_block import (
     LaneState,
     Switches,
     Wiring,
+    fullest_lanes,
     lane_from_state,
     new_block,
     new_wiring,
@@ -34,7 +35,7 @@ from envs.plant.batch_vector import vector_width
 from envs.plant.common import CI, N_CELLS, N_POPULATIONS, POPULATIONS
 from envs.plant.inputs import round_half_up
 from envs.plant.network import Record, check_dt, common_dt
-from envs.plant.ranges import check_network
+from envs.plant.ranges import check_count, check_network
 from envs.plant.state import Network, State, initial_state
 from envs.plant.synapses import KERNEL_SPAN_MS
 
@@ -48,21 +49,27 @@ _BUILDING = threading.Lock()
 
 
 class Failure(NamedTuple):
-    """A voltage that became non-finite."""
+    """Why a network stopped: a voltage that is not finite, or a population that fires more than can be logged."""
 
     network: int
     population: str
-    cell: int
-    time_ms: float  # first sample at which it is not finite
+    cell: int | None  # None: the population as a whole fires too fast
+    time_ms: float  # first sample at which it is so
 
     def __str__(self) -> str:
+        if self.cell is None:
+            return (
+                f"the {self.population} cells of network {self.network} fire faster than the plant can follow at "
+                f"{self.time_ms:.2f} ms (more than {LOG_PER_LANE} events in {KERNEL_SPAN_MS:.0f} ms): check the "
+                "stimulation rate (2 to 185 Hz)"
+            )
         return (
             f"the voltage of {self.population} cell {self.cell} of network {self.network} "
             f"is not finite at {self.time_ms:.2f} ms"
         )
 
 
-class NonFiniteError(UserError):
+class NetworkFailedError(UserError):
     """Some networks of a batch failed; the others were advanced to the end.
 
     ``failures`` names them by network, ``records`` holds what happened in every network.
@@ -129,8 +136,9 @@ class BatchPlant:
         check_dt(dt_ms)
         if precision not in PRECISIONS:
             raise UserError(f"the plant precision is '{precision}': allowed are {' and '.join(PRECISIONS)}")
-        if n < 1 or threads < 1:
-            raise UserError(f"a batch of {n} networks on {threads} threads: both must be at least 1")
+        if n < 1:
+            raise UserError(f"a batch of {n} networks: at least 1 is needed")
+        check_count(threads, "threads of a batch")
         self.dt_ms, self.precision, self.threads, self._lanes = dt_ms, precision, threads, lanes
         self._dtype = np.dtype(precision)
         width = vector_width(self._dtype)
@@ -235,8 +243,9 @@ class BatchPlant:
             What happened in each network, sample indices on the network's own clock.
 
         Raises:
-            UserError: shapes differ, an input is not finite, a cell fires faster than the plant can follow.
-            NonFiniteError: voltages became non-finite; the other networks were advanced.
+            UserError: shapes differ, an input is not finite.
+            NetworkFailedError: voltages are not finite, or a population fires faster than the plant can follow; the
+                other networks were advanced.
         """
         B = len(self.networks)
         smc, dbs = (np.broadcast_to(x, (B, x.shape[-1])) if x.ndim == 1 else x for x in (smc, dbs))
@@ -266,13 +275,14 @@ class BatchPlant:
                 records.append(_record(raw, i % self._lanes, self._lanes, int(self._origin[i])))
             failures.update(failed)
         if failures:
-            raise NonFiniteError(failures, records)
+            raise NetworkFailedError(failures, records)
         return records
 
     def _run(self, b: int, switches: Switches, n: int) -> tuple[NDArray[np.int64], dict[int, Failure]]:
         """Advance one block; its raw record (m, 3) and the networks that failed."""
         block, wiring = self._blocks[b], self._wirings[b]
-        stop = int(block.I[bk.SAMPLE]) + n
+        start = int(block.I[bk.SAMPLE])
+        stop = start + n
         block.I[bk.SWITCH] = 0
         block.record[0] = 0
         parts: list[NDArray[np.int64]] = []
@@ -281,39 +291,62 @@ class BatchPlant:
             status = self._advance_block(block, wiring, switches, self._decays, stop, self._check, self._lfp_every)
             parts.append(block.record[1 : 1 + block.record[0]].reshape(-1, 3).copy())
             block.record[0] = 0
-            if status == bk.NON_FINITE:
-                failures.update(self._name_failures(b, switches))
-            elif status == bk.EVENTS_FULL:
-                time_ms = block.I[bk.SAMPLE] * self.dt_ms
-                raise UserError(
-                    f"a population fires faster than the plant can follow at {time_ms:.2f} ms (more than "
-                    f"{LOG_PER_LANE} events in {KERNEL_SPAN_MS:.0f} ms): check the stimulation rate (2 to 185 Hz)"
-                )
-            elif status == bk.OK:
+            if status == bk.OK:
                 return np.concatenate(parts), failures
-            elif len(block.record) < 1 << 20:
-                block = self._blocks[b] = block._replace(record=np.zeros(4 * len(block.record), dtype=np.int64))
+            if status == bk.RECORD_FULL:
+                if len(block.record) < 1 << 20:
+                    block = self._blocks[b] = block._replace(record=np.zeros(4 * len(block.record), dtype=np.int64))
+                continue
+            if status == bk.EVENTS_FULL:
+                failed = self._stop_fullest(b)
+            else:
+                # what is not finite before the first update was written by others: no snapshot leads there
+                failed = self._replayed(b, switches) if block.I[bk.SAMPLE] > start else {}
+                failed |= self._not_finite(b, block)
+            if not failed:
+                raise RuntimeError(f"internal error: the plant kernel stopped (status {status}), but no network failed")
+            failures = failed | failures  # what came first stands
 
-    def _name_failures(self, b: int, switches: Switches) -> dict[int, Failure]:
-        """Replay from the last snapshot, update by update, to find what became non-finite first; stop watching it."""
+    def _not_finite(self, b: int, seen: Block) -> dict[int, Failure]:
+        """The watched networks that have a non-finite voltage in a block (or its replay); they are watched no more."""
+        block = self._blocks[b]
+        voltages = seen.S.reshape(lay.N_ROWS, -1)[:N_POPULATIONS, : N_CELLS * self._lanes]
+        failures: dict[int, Failure] = {}
+        for population, entry in np.argwhere(~np.isfinite(voltages)):
+            lane = int(entry) % self._lanes
+            if block.alive[lane]:
+                i = b * self._lanes + lane
+                time_ms = float((seen.I[bk.SAMPLE] + self._origin[i]) * self.dt_ms)
+                failures[i] = Failure(i, POPULATIONS[population], int(entry) // self._lanes, time_ms)
+                block.alive[lane] = False
+        return failures
+
+    def _replayed(self, b: int, switches: Switches) -> dict[int, Failure]:
+        """Replay from the last snapshot, update by update, to find what became non-finite first."""
         block, wiring = self._blocks[b], self._wirings[b]
         replay = new_block(self._lanes, len(block.S) // lay.N_ROWS, self._dtype)
         replay.S[:], replay.I[:], replay.log[:] = block.S_before, block.I_before, block.log
-        failures: dict[int, Failure] = {}
-        while replay.I[bk.SAMPLE] <= block.I[bk.SAMPLE]:
-            voltages = replay.S.reshape(lay.N_ROWS, -1)[:N_POPULATIONS, : N_CELLS * self._lanes]
-            for population, entry in np.argwhere(~np.isfinite(voltages)):
-                lane = int(entry) % self._lanes
-                i = b * self._lanes + lane
-                if block.alive[lane]:
-                    time_ms = float((replay.I[bk.SAMPLE] + self._origin[i]) * self.dt_ms)
-                    failures[i] = Failure(i, POPULATIONS[population], int(entry) // self._lanes, time_ms)
-                    block.alive[lane] = False
-            if replay.I[bk.SAMPLE] == block.I[bk.SAMPLE]:
-                break
+        failures = self._not_finite(b, replay)
+        while replay.I[bk.SAMPLE] < block.I[bk.SAMPLE]:
             replay.record[0] = 0
             stop = int(replay.I[bk.SAMPLE]) + 1
             self._advance_block(replay, wiring, switches, self._decays, stop, self._check, self._lfp_every)
+            failures |= self._not_finite(b, replay)
+        return failures
+
+    def _stop_fullest(self, b: int) -> dict[int, Failure]:
+        """Silence the network that fills the event log, and take its events out: the others keep all of theirs."""
+        block, wiring = self._blocks[b], self._wirings[b]
+        failures: dict[int, Failure] = {}
+        for source, lane in fullest_lanes(block, self._lanes):
+            i = b * self._lanes + lane
+            if i in failures:
+                continue
+            state = self.take(i)
+            failures[i] = Failure(i, POPULATIONS[source], None, state.sample * self.dt_ms)
+            state.rows[:N_POPULATIONS] = np.nan  # as a network whose voltages diverged: it fires no more
+            put_lane(block, wiring, lane, self._lanes, state._replace(events=state.events[:0]))
+            block.alive[lane] = False
         return failures
 
     # -- saving --------------------------------------------------------------------------------------------------------

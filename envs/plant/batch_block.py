@@ -13,7 +13,7 @@ from envs.plant import batch_kernel as bk
 from envs.plant import batch_layout as lay
 from envs.plant import pallidum
 from envs.plant import synapses as syn
-from envs.plant.common import N_CELLS, N_POPULATIONS
+from envs.plant.common import N_CELLS, N_POPULATIONS, POPULATIONS
 from envs.plant.state import EVENT_SLOTS, Network, State
 
 Floats = NDArray[Any]
@@ -229,15 +229,19 @@ def put_lane(block: Block, wiring: Wiring, lane: int, lanes: int, state: LaneSta
     now = int(block.I[bk.SAMPLE])
     shift = now - state.sample
     capacity = len(block.log) // (2 * N_SOURCES)
+    span = int(wiring.age.max()) + 2  # what nothing reads any more makes room
     for source in range(N_SOURCES):
-        kept = log_entries(block, source)
+        kept = log_entries(block, source, span)
         kept = kept[kept[:, 1] % lanes != lane]
         new = state.events[state.events[:, 0] == source]
         added = np.stack([new[:, 1] + shift, new[:, 2] * lanes + lane], axis=1)
         merged = np.concatenate([kept, added])
         merged = merged[np.lexsort((merged[:, 1], merged[:, 0]))]
-        if len(merged) > capacity:
-            raise UserError(f"a lane brings {len(new)} events of one population: at most {LOG_PER_LANE} are held")
+        if len(merged) > capacity - N_CELLS * lanes:  # the room that an update may need
+            raise UserError(
+                f"a network brings {len(new)} events of {POPULATIONS[source]} cells to {len(kept)} of its neighbours: "
+                f"at most {capacity - N_CELLS * lanes} together are held"
+            )
         ring = block.log.reshape(N_SOURCES, capacity, 2)
         ring[source, : len(merged)] = merged
         block.I[bk.HEAD + source] = len(merged)
@@ -248,6 +252,19 @@ def put_lane(block: Block, wiring: Wiring, lane: int, lanes: int, state: LaneSta
     block.I[bk.NEXT_DUE] = block.I[bk.LFP_DUE] = now
     block.origin[lane] = -shift
     return -shift
+
+
+def fullest_lanes(block: Block, lanes: int) -> list[tuple[int, int]]:
+    """Source and lane to blame for each log without room for another update: the lane with most events in it."""
+    capacity = len(block.log) // (2 * N_SOURCES)
+    blamed = []
+    for source in range(N_SOURCES):
+        tails = [int(block.I[bk.TAIL + c]) for c, each in enumerate(lay.CONNECTIONS) if each.source == source]
+        waiting = int(block.I[bk.HEAD + source]) - min(tails)
+        if waiting > capacity - N_CELLS * lanes:
+            entries = log_entries(block, source)[-waiting:, 1]
+            blamed.append((source, int(np.bincount(entries % lanes, minlength=lanes).argmax())))
+    return blamed
 
 
 def log_entries(block: Block, source: int, span: int | None = None) -> Ints:

@@ -336,7 +336,17 @@ def _arrivals(S: Any, I: Any, log: Any, net: Any, lanes: int, size: int, capacit
 
 
 @rate
-def _log_event(I: Any, log: Any, source: int, entry: int, sample: int, first_age: Any, capacity: int) -> bool:  # noqa: E741
+def _log_event(
+    I: Any,  # noqa: E741
+    log: Any,
+    source: int,
+    entry: int,
+    sample: int,
+    first_age: Any,
+    lanes: int,
+    capacity: int,
+) -> bool:
+    """Log an event; whether the log still has room for a whole update, so that nothing is ever overwritten."""
     head = I[HEAD + source]
     slot = source * capacity + (head & (capacity - 1))
     log[2 * slot] = sample
@@ -345,7 +355,7 @@ def _log_event(I: Any, log: Any, source: int, entry: int, sample: int, first_age
     I[NEXT_DUE] = min(I[NEXT_DUE], sample + first_age[source])
     room = True
     for c in range(N_CONNECTIONS):
-        room &= _SOURCE[c] != source or head + 1 - I[TAIL + c] <= capacity
+        room &= _SOURCE[c] != source or head + 1 - I[TAIL + c] <= capacity - N_CELLS * lanes
     return room
 
 
@@ -378,7 +388,7 @@ def _work_off(
                 record[n + 2] = kind
                 record[n + 3] = entry
                 record[0] = n + 3
-                if kind < CI and not _log_event(I, log, kind, entry, sample, net.first_age, capacity):
+                if kind < CI and not _log_event(I, log, kind, entry, sample, net.first_age, lanes, capacity):
                     status = EVENTS_FULL
             elif kind <= CI_CROSSING:
                 row = CI_Z if kind == CE_CROSSING else CE_Z
@@ -493,8 +503,8 @@ def make_advance(lanes: int, size: int, width: int, capacity: int) -> Callable[.
 
     Its arguments: block (`envs.plant.batch_block.Block`), net (`Wiring`), inputs (`Switches`), decay factors, last
     sample, samples between two looks for non-finite voltages, samples between two values of the LFP. Returns OK,
-    EVENTS_FULL, RECORD_FULL (nothing lost: make room and call again) or NON_FINITE (S_before and I_before are the state
-    at the last look).
+    EVENTS_FULL or RECORD_FULL (nothing lost: make room and call again) or NON_FINITE (S_before and I_before are the
+    state at the last look; unless a voltage was not finite when the call began, which leaves them older).
     """
 
     @kernel

@@ -26,6 +26,17 @@ LARGEST = {
 _SHAPES = {"v0": (6, N_CELLS), "perm": (N_PERMUTATIONS, N_CELLS), "g_m": (), "g_gpe_gpe_factor": ()}
 
 
+def check_count(value: object, name: str) -> int:
+    """A number of things, if it is one.
+
+    Raises:
+        UserError: no whole number, or less than 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise UserError(f"the number of {name} is {value!r}: allowed are whole numbers from 1")
+    return int(value)
+
+
 def check_network(network: Network, name: str = "the network") -> None:
     """Refuse a network that the plant was not made for.
 
@@ -34,13 +45,23 @@ def check_network(network: Network, name: str = "the network") -> None:
     """
     for field, value in network._asdict().items():
         shape = _SHAPES.get(field, (N_CELLS,))
-        if np.shape(value) != shape:
-            raise UserError(f"{field} of {name} has shape {np.shape(value)}: expected {shape}")
+        try:
+            values = np.asarray(value)
+        except ValueError:  # lists of different lengths
+            raise UserError(f"{field} of {name} has no shape: expected {shape}") from None
+        kinds, numbers = ("iu", "whole numbers 0 to 9") if field == "perm" else ("iuf", "numbers")
+        if values.dtype.kind not in kinds:
+            held = repr(value) if values.ndim == 0 else f"of type {values.dtype}"
+            raise UserError(f"{field} of {name} is {held}: expected {numbers}, shape {shape}")
+        if values.shape != shape:
+            raise UserError(f"{field} of {name} has shape {values.shape}: expected {shape}")
     wrong = (np.sort(network.perm, axis=1) != np.arange(N_CELLS)).any(axis=1)
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
-        raise UserError(f"row {row} of perm of {name} is {network.perm[row].tolist()}: expected each of 0 to 9 once")
-    _check_range(network.v0, V0_RANGE_MV, f"v0 of {name}", "mV")
+        raise UserError(
+            f"row {row} of perm of {name} is {np.asarray(network.perm)[row].tolist()}: expected each of 0 to 9 once"
+        )
+    _check_range(np.asarray(network.v0), V0_RANGE_MV, f"v0 of {name}", "mV")
     for field, largest in LARGEST.items():
         unit = "" if field == "g_gpe_gpe_factor" else "mS/cm²"
         _check_range(np.asarray(getattr(network, field)), (0.0, largest), f"{field} of {name}", unit)
