@@ -7,7 +7,7 @@ from pathlib import Path
 
 from envs.errors import UserError
 from sea_dbs.config import load_config
-from sea_dbs.files import sha256_file
+from sea_dbs.files import read_json, sha256_file
 from sea_dbs.report.find import Found, Part
 from sea_dbs.report.session_data import read_session
 
@@ -71,9 +71,11 @@ def _session(session: Part, found: Found) -> list[Link]:
     if "onnx" in hashes:
         files = {entry["sha256"] for export in found.exports for entry in export.facts["precisions"].values()}
         result.append(_match("ONNX that decided", session, hashes["onnx"], files, "an exported file's"))
-        result.append(
-            _match("model the board was armed for", session, hashes["board_model"], {hashes["onnx"]}, "the ONNX'")
-        )
+        # Recordings made before the chain reached to the C source were armed for the ONNX file itself.
+        model = hashes.get("model", hashes["onnx"])
+        if "model" in hashes:
+            result.append(_match("head of the policy's chain", session, model, _heads(found), "an export's"))
+        result.append(_match("model the board was armed for", session, hashes["board_model"], {model}, "the policy's"))
         result.append(_match("weights behind it", session, hashes["weights"], _weights(found), "the run's"))
     names = {
         "firmware": "firmware build",
@@ -85,6 +87,11 @@ def _session(session: Part, found: Found) -> list[Link]:
         if key in hashes:
             result.append(Link(what, session.name, hashes[key], "recorded", OPEN))
     return result
+
+
+def _heads(found: Found) -> set[str]:
+    files = [export.path / "chain.json" for export in found.exports]
+    return {str(read_json(path).get("model_hash")) for path in files if path.is_file()}
 
 
 def _weights(found: Found) -> set[str]:
