@@ -89,6 +89,8 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         network = options.get("network")
         if network is not None and not isinstance(network, Network):
             raise UserError(f"options['network'] is a {type(network).__name__}: expected envs.plant.state.Network")
+        if not hasattr(rng, "gamma"):
+            raise UserError(f"options['smc_rng'] is a {type(rng).__name__}: expected numpy.random.Generator")
         n = round(c.settle_ms / c.dt_ms)
         # The released order of draws: the SMC train first, then the network.
         self._smc: SmcQueue | SmcRenewal
@@ -252,21 +254,23 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
             raise UserError("the environment has no network yet: call reset() before step()")
         return self.plant
 
-    def mask(self, action: NDArray[np.int8]) -> NDArray[np.int8]:
+    def mask(self, action: Any, name: str = "the action") -> NDArray[np.int8]:
         """The action, if it is one: one bit a slot.
 
         Raises:
-            UserError: wrong shape, type or value.
+            UserError: wrong shape, type or value; ``name`` says of what.
         """
-        mask = np.asarray(action)
+        expected = f"expected ({self.config.slots},), one bit a slot, each 0 or 1"
+        try:
+            mask = np.asarray(action)
+        except ValueError:  # lists of different lengths
+            raise UserError(f"{name} has no shape: {expected}") from None
         if mask.shape != (self.config.slots,):
-            raise UserError(f"the action has shape {mask.shape}: expected ({self.config.slots},), one bit a slot")
+            raise UserError(f"{name} has shape {mask.shape}: {expected}")
         if mask.dtype.kind not in "biu":
-            raise UserError(f"the action has dtype {mask.dtype}: expected integers 0 or 1 (int8)")
+            raise UserError(f"{name} has dtype {mask.dtype}: expected integers 0 or 1 (int8)")
         if not np.isin(mask, (0, 1)).all():
-            raise UserError(
-                f"the action holds {mask[~np.isin(mask, (0, 1))][0]}: allowed are 0 (no pulse) and 1 (pulse)"
-            )
+            raise UserError(f"{name} holds {mask[~np.isin(mask, (0, 1))][0]}: allowed are 0 (no pulse) and 1 (pulse)")
         return mask.astype(np.int8)
 
     # -- state -------------------------------------------------------------------------------------------------------

@@ -32,10 +32,10 @@ class EnvConfig(BaseModel):
     stride_ms: float = Field(1.0, gt=0.0)  # ms between two observed windows, released code
     n_obs: int = Field(1000, ge=1, le=5000)  # windows observed, released code
     settle_ms: float = Field(2000.0, gt=0.0, le=60000.0)  # ms simulated without stimulation in a reset, released code
-    episode_steps: int = Field(30, ge=1)  # decisions, SEA-DBS paper
+    episode_steps: int = Field(30, ge=1, le=1_000_000)  # decisions, SEA-DBS paper
     amplitude_uA_cm2: float = Field(PULSE_AMPLITUDE, gt=0.0, le=400.0)  # µA/cm², released code; 500 diverges
     width_ms: float = Field(PULSE_WIDTH_MS, gt=0.0, le=2.0)  # ms, released code
-    beta_threshold: float = Field(0.35, gt=0.0)  # P_beta/1000, SEA-DBS paper Eq. 7
+    beta_threshold: float = Field(0.35, gt=0.0, le=100.0)  # P_beta/1000, SEA-DBS paper Eq. 7
     reward_signal: Literal["mean", "newest"] = "mean"  # Eq. 7 on the mean of the observation, or on its newest value
     delay_steps: int = Field(0, ge=0, le=1000)  # decisions by which the observation comes late
     noise_sd: float = Field(0.0, ge=0.0, le=10.0)  # sd of sensing noise, in units of the observation (P_beta/1000)

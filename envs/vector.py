@@ -25,7 +25,9 @@ from envs.lanes import Lane, advance_some, by_length, network_of
 from envs.patients import Patient
 from envs.plant.batch import BatchPlant, Failure
 from envs.plant.network import Record
+from envs.plant.ranges import check_count, check_network
 from envs.plant.single import LanePlant
+from envs.plant.state import Network
 from envs.registration import get_env_state, set_env_state
 from envs.wrappers.base import Step
 
@@ -40,8 +42,9 @@ class BasalGangliaVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int8], NDA
     Observations: float32 (B, n_obs). Actions: int8 (B, slots). ``reset`` takes one seed (lane i gets seed + i) or a
     list; its options are those of the single environment, ``reset_mask`` (Gymnasium's) and ``patients``, one a lane.
 
-    A lane whose voltage becomes non-finite ends its episode: it is truncated, its last observation stands, its reward
-    is 0 and ``info["failure"]`` names nucleus, cell and time (a warning too). The other lanes are not touched.
+    A lane whose voltage becomes non-finite, or that fires faster than the plant can follow, ends its episode: it is
+    truncated, its last observation stands, its reward is 0 and ``info["failure"]`` names nucleus, cell and time (a
+    warning too). The other lanes are not touched. A reset that is refused changes no lane.
 
     Args:
         num_envs: number of lanes, B.
@@ -67,8 +70,7 @@ class BasalGangliaVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int8], NDA
         **overrides: Any,
     ) -> None:
         self.config = config = env_config(preset, **overrides)
-        if num_envs < 1 or threads < 1:
-            raise UserError(f"{num_envs} environments on {threads} threads: both must be at least 1")
+        num_envs, threads = check_count(num_envs, "environments (num_envs)"), check_count(threads, "threads")
         if config.kernel != "fast":
             raise UserError("a vector environment runs on the kernel 'fast': 'reference' is for single ones")
         self.num_envs, self.threads = num_envs, threads
@@ -143,10 +145,16 @@ class BasalGangliaVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int8], NDA
         self, lanes: list[int], seeds: Sequence[int | None], options: Sequence[dict[str, Any]]
     ) -> dict[int, dict[str, Any]]:
         """Start an episode in some lanes; the infos. They settle in a batch of their own."""
-        begun = [self._lanes[i].begin_reset(seeds[i], options[i]) for i in lanes]
-        networks, inputs = [network for network, _ in begun], [own for _, own in begun]
-        plant = BatchPlant(networks, self.config.dt_ms, self.config.precision, self.threads)
-        records, failures = advance_some(plant, dict(enumerate(inputs)))
+        undo = [self._lanes[i].undo() for i in lanes]
+        try:
+            begun = [self._begin_reset(i, seeds[i], options[i]) for i in lanes]
+            networks, inputs = [network for network, _ in begun], [own for _, own in begun]
+            plant = BatchPlant(networks, self.config.dt_ms, self.config.precision, self.threads)
+            records, failures = advance_some(plant, dict(enumerate(inputs)))
+        except BaseException:  # refused or interrupted: all lanes stay as they were
+            for each in undo:
+                each()
+            raise
         if len(lanes) == self.num_envs:
             self._batch = plant
         for j, i in enumerate(lanes):
@@ -166,6 +174,14 @@ class BasalGangliaVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int8], NDA
         for i in set(lanes) & set(self._failures):
             self._observations[i], infos[i] = 0.0, {"failure": str(self._failures[i])}
         return {i: infos[i] for i in lanes}
+
+    def _begin_reset(self, i: int, seed: int | None, options: dict[str, Any]) -> tuple[Network, Inputs]:
+        try:
+            network, inputs = self._lanes[i].begin_reset(seed, options)
+        except UserError as error:
+            raise UserError(f"environment {i}: {error}") from None
+        check_network(network, f"the network of environment {i}")
+        return network, inputs
 
     def _step(self, lanes: list[int], actions: NDArray[np.int8]) -> dict[int, Step]:
         """One decision of some lanes, without any reset."""
@@ -231,14 +247,16 @@ class BasalGangliaVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int8], NDA
                 raise UserError(f"{name} holds a {type(patient).__name__}: expected envs.patients.Patient")
         return each
 
-    def _seeds(self, seed: int | Sequence[int | None] | None) -> Sequence[int | None]:
-        if seed is None:
-            return [None] * self.num_envs
-        if isinstance(seed, int | np.integer):
-            return [int(seed) + i for i in range(self.num_envs)]
+    def _seeds(self, seed: Any) -> list[int | None]:
+        """One seed (or None) a lane."""
+        if not isinstance(seed, list | tuple | np.ndarray):
+            first = _seed(seed, "the seed")
+            return [None if first is None else first + i for i in range(self.num_envs)]
+        if isinstance(seed, np.ndarray) and seed.ndim != 1:
+            raise UserError(f"the seeds have shape {seed.shape}: expected ({self.num_envs},)")
         if len(seed) != self.num_envs:
             raise UserError(f"{len(seed)} seeds were given for {self.num_envs} environments: one each is needed")
-        return seed
+        return [_seed(own, f"the seed of environment {i}") for i, own in enumerate(seed)]
 
     def _chosen(self, mask: Any) -> list[int]:
         """The lanes of a reset mask."""
@@ -254,13 +272,19 @@ class BasalGangliaVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int8], NDA
 
     def _checked(self, actions: Any) -> NDArray[np.int8]:
         """Every lane's action is looked at before any lane moves."""
-        actions = np.asarray(actions)
-        if actions.shape != (self.num_envs, self.config.slots):
-            raise UserError(
-                f"the actions have shape {actions.shape}: expected ({self.num_envs}, {self.config.slots}), "
-                "environments and slots"
-            )
-        return np.stack([lane.base.mask(action) for lane, action in zip(self._lanes, actions, strict=True)])
+        expected = f"expected ({self.num_envs}, {self.config.slots}), environments and slots, each 0 or 1"
+        try:
+            rows = np.asarray(actions)
+        except ValueError:  # lists of different lengths: the wrong one is named below
+            rows = actions
+            if len(rows) != self.num_envs:
+                raise UserError(f"{len(rows)} actions were given: {expected}") from None
+        else:
+            if rows.shape != (self.num_envs, self.config.slots):
+                raise UserError(f"the actions have shape {rows.shape}: {expected}")
+        return np.stack(
+            [lane.base.mask(rows[i], f"the action of environment {i}") for i, lane in enumerate(self._lanes)]
+        )
 
     # -- state ---------------------------------------------------------------------------------------------------------
 
@@ -312,6 +336,14 @@ def _mode(mode: str | AutoresetMode) -> AutoresetMode:
     except ValueError:
         allowed = ", ".join(each.value for each in AutoresetMode)
         raise UserError(f"unknown autoreset mode '{mode}': allowed are {allowed}") from None
+
+
+def _seed(value: Any, name: str) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
+        raise UserError(f"{name} is {value!r}: allowed are None and whole numbers from 0")
+    return int(value)
 
 
 def _where(mask: NDArray[np.bool_]) -> list[int]:

@@ -58,6 +58,40 @@ def test_a_wrong_voltage_wiring_or_shape_is_named() -> None:
         check_network(NETWORK._replace(g_m=np.ones(2)))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("make", [Plant, FastPlant, lambda network: BatchPlant([network])])
+@pytest.mark.parametrize(
+    ("field", "value", "sentence"),
+    [
+        ("g_m", "a", r"g_m of .* is 'a': expected numbers"),
+        ("g_m", None, r"g_m of .* is None: expected numbers"),
+        ("g_m", True, r"g_m of .* is True: expected numbers"),
+        ("g_m", 1j, r"g_m of .* is 1j: expected numbers"),
+        ("g_ctx_d1", ["a"] * 10, r"g_ctx_d1 of .* is of type <U1: expected numbers, shape \(10,\)"),
+        ("g_gpe_gpe", [[1.0], [1.0, 2.0]], r"g_gpe_gpe of .* has no shape: expected \(10,\)"),
+        ("v0", np.full((6, 10), None), r"v0 of .* is of type object: expected numbers"),
+        ("perm", NETWORK.perm.astype(float), r"perm of .* is of type float64: expected whole numbers 0 to 9"),
+    ],
+)
+def test_a_parameter_that_is_no_number_is_named(make: Any, field: str, value: Any, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        make(NETWORK._replace(**{field: value}))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("beta_threshold", np.inf, "less than or equal to 100"),
+        ("beta_threshold", np.nan, "less than or equal to 100"),
+        ("beta_threshold", 0.0, "greater than 0"),
+        ("episode_steps", 10**30, "less than or equal to 1000000"),
+        ("episode_steps", 0, "greater than or equal to 1"),
+    ],
+)
+def test_a_setting_out_of_range_is_refused_with_its_range(key: str, value: Any, sentence: str) -> None:
+    with pytest.raises(UserError, match=f"'{key}' in the environment is .*: input should be {sentence}"):
+        env_config(**{key: value})
+
+
 def test_a_refused_network_leaves_the_batch_as_it_was() -> None:
     plant = BatchPlant([NETWORK, NETWORK])
     before = plant.V

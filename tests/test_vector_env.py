@@ -13,6 +13,8 @@ import envs
 from envs.basal_ganglia import BasalGangliaEnv
 from envs.errors import UserError
 from envs.patients import Patient, Recruitment
+from envs.plant.batch import BatchPlant
+from envs.plant.state import draw_network
 from envs.registration import base_env, get_env_state, set_env_state
 from envs.vector import BasalGangliaVectorEnv
 
@@ -201,6 +203,59 @@ def test_a_lane_with_a_non_finite_voltage_is_named_and_the_others_go_on() -> Non
     assert "failure" not in after[4]
 
 
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_a_lane_spoiled_between_steps_is_named_and_the_others_go_on(precision: str) -> None:
+    env, whole = (_vector(8, precision=precision, autoreset_mode="Disabled", episode_steps=9) for _ in range(2))
+    actions = _actions(8, 4)
+    for each in (env, whole):
+        each.reset(seed=5)
+        each.step(actions[0])
+    env.lane(1).ready().rows(0, "V0", 8)[3, 4] = np.nan  # type: ignore[union-attr]
+    others = [i for i in range(8) if i != 1]
+    with pytest.warns(RuntimeWarning, match="environment 1 was stopped"):
+        step = env.step(actions[1])
+    expected = whole.step(actions[1])
+    assert np.flatnonzero(step[3]).tolist() == [1]
+    assert step[4]["failure"][1] == "the voltage of gpi cell 4 of network 1 is not finite at 360.00 ms"
+    assert step[0][others].tobytes() == expected[0][others].tobytes()
+    assert step[1][others].tobytes() == expected[1][others].tobytes()
+
+    copy = _vector(8, precision=precision, autoreset_mode="Disabled", episode_steps=9)
+    copy.set_state(env.get_state())  # with a lane that has failed
+    only = np.arange(8) == 1
+    for each in (env, copy, whole):
+        each.reset(seed=40, options={"reset_mask": only})
+    for action in actions[2:]:
+        expected = whole.step(action)
+        _same(env.step(action), expected)
+        _same(copy.step(action), expected)
+
+
+def test_a_lane_that_fires_too_fast_is_named_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    make: dict[str, Any] = {"precision": "float32", "slots": 30}  # decisions of 600 ms
+    env, whole = _vector(3, **make), _vector(3, **make)
+    begin_step = env._lanes[2].begin_step
+
+    def driven(action: np.ndarray) -> Any:
+        smc, _ = begin_step(action)
+        return smc, np.where(np.arange(len(smc)) // 3 % 2, 1000.0, -1000.0)  # over the threshold every 0.12 ms
+
+    env.reset(seed=5)
+    whole.reset(seed=5)
+    actions = _actions(3, 2, slots=30)
+    with monkeypatch.context() as patch:
+        patch.setattr(env._lanes[2], "begin_step", driven)
+        with pytest.warns(RuntimeWarning, match="environment 2 was stopped: the stn cells of network 2 fire faster"):
+            step = env.step(actions[0])
+    expected = whole.step(actions[0])
+    assert step[3].tolist() == [False, False, True]
+    assert step[4]["failure"][2].startswith("the stn cells of network 2 fire faster than the plant can follow at ")
+    assert step[0][:2].tobytes() == expected[0][:2].tobytes()
+    after, expected = env.step(actions[1]), whole.step(actions[1])
+    assert after[0][:2].tobytes() == expected[0][:2].tobytes()
+    assert after[4]["step"].tolist() == [2, 2, 0]  # the failed lane has started afresh
+
+
 def test_patients_can_change_at_a_reset() -> None:
     env = _vector(2)
     first, infos = env.reset(seed=0, options={"patients": [None, WEAK]})
@@ -229,8 +284,16 @@ def test_wrong_input_is_one_sentence() -> None:
     bad = _actions(2, 1)[0]
     bad[1, 0] = 3
     before = env.lane(0).ready().sample
-    with pytest.raises(UserError, match="holds 3"):
+    with pytest.raises(UserError, match=r"action of environment 1 holds 3: allowed are 0 .* and 1"):
         env.step(bad)
+    with pytest.raises(UserError, match=r"action of environment 1 has shape \(4,\): expected \(5,\).* 0 or 1"):
+        env.step([[0] * 5, [0] * 4])  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"3 actions were given: expected \(2, 5\), environments and slots"):
+        env.step([[0] * 5, [0] * 4, [0] * 5])  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"action of environment 0 has dtype float64: expected integers 0 or 1"):
+        env.step(np.full((2, 5), np.nan))
+    with pytest.raises(UserError, match=r"shape \(\): expected \(2, 5\)"):
+        env.step(None)  # type: ignore[arg-type]
     assert env.lane(0).ready().sample == before
     env.step(_actions(2, 1)[0])
     with pytest.raises(UserError, match="episode of environment 0 has ended"):
@@ -241,10 +304,96 @@ def test_wrong_input_is_one_sentence() -> None:
         ({"autoreset_mode": "Never"}, "unknown autoreset mode 'Never': allowed are NextStep"),
         ({"kernel": "reference"}, "kernel 'fast'"),
         ({"patients": 3}, "patients must be"),
-        ({"threads": 0}, "at least 1"),
+        ({"threads": 0}, "number of threads is 0: allowed are whole numbers from 1"),
+        ({"threads": "2"}, "number of threads is '2'"),
+        ({"threads": 1.5}, r"number of threads is 1\.5"),
         ({"precision": "float16"}, "'precision'"),
     ):
         with pytest.raises(UserError, match=words):
             _vector(2, **wrong)
     with pytest.raises(UserError, match="float32 needs the kernel 'fast'"):
         envs.make_env(precision="float32", kernel="reference")
+
+
+@pytest.mark.parametrize("num_envs", [1.5, 0, -1, "a", True, None])
+def test_a_wrong_number_of_environments_is_refused(num_envs: Any) -> None:
+    with pytest.raises(
+        UserError, match=rf"number of environments .num_envs. is {num_envs!r}: allowed are whole numbers"
+    ):
+        _vector(num_envs)
+
+
+# -- resets: all lanes or none ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seeds", [[3, None, 7], (3, None, 7), np.array([3, None, 7])])
+def test_seeds_are_one_a_lane_whatever_holds_them(seeds: Any) -> None:
+    env, whole = _vector(3), _vector(3)
+    first, again = env.reset(seed=seeds)[0], whole.reset(seed=[3, None, 7])[0]
+    assert first[[0, 2]].tobytes() == again[[0, 2]].tobytes()
+    assert first[1].tobytes() != again[1].tobytes()
+
+
+def test_seeds_can_be_numpys_integers() -> None:
+    env = _vector(2)
+    expected = env.reset(seed=3)[0].tobytes()
+    for seed in (np.int32(3), np.uint64(3), np.array([3, 4]), [np.int64(3), 4]):
+        assert env.reset(seed=seed)[0].tobytes() == expected
+
+
+NETWORK = draw_network(np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("reset", "sentence"),
+    [
+        ({"seed": -1}, r"the seed is -1: allowed are None and whole numbers from 0"),
+        ({"seed": 1.5}, r"the seed is 1\.5: allowed are"),
+        ({"seed": "a"}, r"the seed is 'a': allowed are"),
+        ({"seed": True}, r"the seed is True: allowed are"),
+        ({"seed": {1, 2, 3}}, r"the seed is \{1, 2, 3\}: allowed are"),
+        ({"seed": ["a", 1, 2]}, r"the seed of environment 0 is 'a': allowed are None and whole numbers from 0"),
+        ({"seed": [1, 2, -1]}, r"the seed of environment 2 is -1"),
+        ({"seed": (1, False, 2)}, r"the seed of environment 1 is False"),
+        ({"seed": np.array([1.0, 2.0, 3.0])}, r"the seed of environment 0 is .*1\.0"),
+        ({"seed": np.array(5)}, r"the seeds have shape \(\): expected \(3,\)"),
+        ({"seed": np.zeros((3, 1), int)}, r"the seeds have shape \(3, 1\): expected \(3,\)"),
+        ({"seed": [1, 2]}, r"2 seeds were given for 3 environments"),
+        ({"options": {"network": 3}}, r"environment 0: options\['network'\] is a int"),
+        ({"options": {"network": NETWORK}}, r"environment 1: reset was given a network beside a patient"),
+        ({"options": {"network": NETWORK, "patients": [None, None, WEAK]}}, r"environment 2: .* beside a patient"),
+        ({"options": {"network": NETWORK._replace(g_m="a"), "patients": None}}, "g_m of the network of environment 0"),
+        ({"options": {"patients": [None, WEAK, "me"]}}, r"options\['patients'\] holds a str"),
+        ({"options": {"smc_rng": 3}}, r"environment 0: options\['smc_rng'\] is a int"),
+        ({"options": {"colour": 3}}, r"environment 0: reset does not know the option 'colour'"),
+    ],
+)
+def test_a_refused_reset_changes_no_lane(reset: dict[str, Any], sentence: str, ready: BasalGangliaVectorEnv) -> None:
+    before = ready.get_state()
+    patients = [(lane.base.thresholds, lane.env.get_wrapper_attr("patient")) for lane in ready._lanes]
+    with pytest.raises(UserError, match=sentence):
+        ready.reset(**reset)
+    _same(ready.get_state(), before)
+    after = [(lane.base.thresholds, lane.env.get_wrapper_attr("patient")) for lane in ready._lanes]
+    assert all(a is b for one, other in zip(after, patients, strict=True) for a, b in zip(one, other, strict=True))
+
+
+def test_an_interrupted_reset_changes_no_lane(ready: BasalGangliaVectorEnv, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = ready.get_state()
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(BatchPlant, "advance", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ready.reset()
+    _same(ready.get_state(), before)
+
+
+@pytest.fixture(scope="module")
+def ready() -> BasalGangliaVectorEnv:
+    """Three lanes in mid-episode, the second with a patient."""
+    env = _vector(3, patients=[None, WEAK, None], **SENSED)
+    env.reset(seed=0)
+    env.step(_actions(3, 1)[0])
+    return env
