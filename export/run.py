@@ -20,10 +20,12 @@ from envs.errors import UserError
 from envs.stimulation import PLANT_MS_PER_US, UA_CM2_PER_UA
 from export import chain, graph, manifest, parity
 from export.manifest import Hashes, Manifest, ModelFile, Normalisation, Tensor
-from export.observations import EnvFactory, gather
+from export.observations import CALIBRATION_SEEDS, gather
 from export.parity import Float, LogitsOf, Row
+from export.plants import EnvFactory
 from export.policy import open_session
 from export.precision import PRECISIONS
+from export.quantise import to_int8
 from sea_dbs.checkpoint import POLICY, read_policy
 from sea_dbs.config import TrainConfig, config_from_mapping
 from sea_dbs.controllers import TorchPolicy
@@ -84,22 +86,27 @@ def export_run(
         prepare_output_dir(out)
     torch.set_num_threads(1)
     models = {name: build(source, name) for name in PRECISIONS}
-    observations, facts = gather(
-        source.config, TorchPolicy(source.actor, source.spec), seconds, env_factory, quiet=quiet
+    policy = TorchPolicy(source.actor, source.spec)
+    observations, facts = gather(source.config, policy, seconds, env_factory, quiet=quiet)
+    calibration, _ = gather(
+        source.config, policy, seconds, env_factory, seeds=CALIBRATION_SEEDS, name="calibration", quiet=quiet
     )
-    rows, latency, margins = measure(source, models, observations)
+    models["int8"] = to_int8(models["fp32"], {graph.INPUT: calibration}, _metadata(source, "int8"))
+    rows, latency, margins = measure(source, models, observations, calibration)
     prepare_output_dir(out, overwrite=overwrite, resume=not overwrite)
     for name, data in models.items():
         atomic_write(out / file_name(name), lambda stream, data=data: stream.write(data))  # type: ignore[misc]
     _write_npz(out / "observations.npz", {"observation": observations})
+    _write_npz(out / "calibration.npz", {"observation": calibration})
     _write_npz(out / "latency.npz", {f"{policy}_{name}_us": values for (policy, name), values in latency.items()})
     write_json(out / "parity.json", parity.as_json(rows, facts))
     atomic_write_text(out / "parity.md", parity.markdown(rows))
-    sizes = [(row.policy, row.precision, row.file_bytes) for row in rows if row.precision in PRECISIONS]
-    picture = draw(margins["torch"], {name: margins[name] for name in PRECISIONS}, sizes)
+    sizes = [(row.policy, row.precision, row.file_bytes) for row in rows if row.precision in models]
+    picture = draw(margins["torch"], {name: margins[name] for name in models}, sizes)
     atomic_write(out / "parity.png", lambda stream: stream.write(picture))
     described = describe(source, models)
     manifest.save(out, described)
+    chain.write(out)
     chain.write(out)  # last: it names every file before it
     return described, rows
 
@@ -172,7 +179,7 @@ def _metadata(source: Source, precision: str) -> dict[str, str]:
 Measured = tuple[list[Row], dict[tuple[str, str], Float], dict[str, NDArray[np.float64]]]
 
 
-def measure(source: Source, models: Mapping[str, bytes], observations: Float) -> Measured:
+def measure(source: Source, models: Mapping[str, bytes], observations: Float, calibration: Float) -> Measured:
     """All rows of the parity table, latencies by (policy, precision), and the policy's margins by precision.
 
     The other actor follows with weights that nobody trained, on the same observations: what the paper's head costs.
@@ -187,6 +194,7 @@ def measure(source: Source, models: Mapping[str, bytes], observations: Float) ->
         precision: graph.to_onnx(wrap(actor), n_obs=n_obs, slots=slots, metadata={})
         for precision, wrap in PRECISIONS.items()
     }
+    built["int8"] = to_int8(built["fp32"], {graph.INPUT: calibration}, {})
     more_rows, more_latency, _ = _measure_one(other, UNTRAINED, actor, built, observations)
     return rows + more_rows, latency | more_latency, margins
 

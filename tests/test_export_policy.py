@@ -102,11 +102,12 @@ def test_the_chain_of_hashes_leads_from_config_to_onnx(run: Path, exported: Path
 def test_parity_table_counts_every_decision_and_compares_sizes(exported: Path) -> None:
     rows = json.loads((exported / "parity.json").read_text())["rows"]
     by = {(row["policy"], row["precision"]): row for row in rows}
-    assert set(by) == {(actor, name) for actor in ("compact", "paper") for name in ("torch", "fp32", "fp16")}
+    assert set(by) == {(actor, name) for actor in ("compact", "paper") for name in ("torch", "fp32", "fp16", "int8")}
     assert by["compact", "fp16"]["decisions"] == 32 * 50
     assert by["compact", "torch"]["agreement"] == 1.0
     for actor in ("compact", "paper"):
         assert by[actor, "fp16"]["weight_bytes"] <= 0.51 * by[actor, "fp32"]["weight_bytes"]
+        assert by[actor, "int8"]["weight_bytes"] <= 0.27 * by[actor, "fp32"]["weight_bytes"]
     assert 64.5 < by["paper", "fp32"]["file_bytes"] / 2**20 < 65.5  # the paper's 65 MB
     assert "untrained" in by["paper", "fp16"]["weights"]
     assert (exported / "policy_fp16.onnx").stat().st_size == by["compact", "fp16"]["file_bytes"]
