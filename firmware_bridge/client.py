@@ -9,9 +9,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from envs.errors import UserError
+from firmware_bridge.clock import ClockSample
 from firmware_bridge.codes import NackCode, Refusal
 from firmware_bridge.connection import Connection, Ignored, Received
 from firmware_bridge.layout import PROTOCOL, Message
@@ -33,6 +36,7 @@ from firmware_bridge.messages import (
     TimeSync,
     pack_mask,
 )
+from firmware_bridge.observation import Decided, Gather, Sampling, cut
 from firmware_bridge.reasons import nack_text, range_text, refusal_text
 
 NO_MODEL = bytes(32)  # "no policy": a classical controller decides
@@ -40,14 +44,6 @@ ATTEMPT_S = 0.25  # an unanswered frame is sent again after this time
 BUSY_S = 0.05  # pause before a busy board is asked again
 
 Accept = Callable[[Message, set[int]], bool]  # (message, sequences sent) -> is it the reply?
-
-
-class ClockSample(NamedTuple):
-    """One exchange of times: device clock = host clock + offset, right to half of the round trip."""
-
-    offset_us: float
-    round_trip_us: int
-    device_us: int
 
 
 class BoardClient:
@@ -157,6 +153,26 @@ class BoardClient:
             raise UserError(f"SET_STIM is not sent: {range_text(verdict.code, *verdict[1:4])}")
         return self._order(order)
 
+    def observe(
+        self,
+        decision_id: int,
+        values: NDArray[np.int8],
+        start_us: int,
+        lease_ms: int = LIMITS["LEASE_DEFAULT_MS"].value,
+        sampling: Sampling | None = None,
+    ) -> Decided | Nack:
+        """Let the board decide on an observation, (n_obs,) int8 at its policy's input scale.
+
+        The reply is what it decided, applied or refused, with its logits; or why it did not even decide.
+
+        Raises:
+            UserError: no observation, or no whole answer.
+        """
+        answer = Gather(decision_id)
+        parts = cut(decision_id, values, start_us=start_us, lease_ms=lease_ms, sampling=sampling)
+        self._ask(parts, answer)
+        return answer.nack or answer.decided()
+
     def renew(self, decision_id: int) -> Ack | Nack:
         """Extend the lease of a decision that the board holds."""
         return self._order(Renew(decision_id))
@@ -177,12 +193,11 @@ class BoardClient:
 
     def time_sync(self) -> ClockSample:
         """Compare the clocks once (four timestamps)."""
-        ask = TimeSync(0, _host_us(), 0, 0, self._last_sync_us)
+        ask = TimeSync(0, host_us(), 0, 0, self._last_sync_us)
         reply = self._ask(ask, lambda m, sent: isinstance(m, TimeSync) and m.of_sequence in sent)
         assert isinstance(reply, TimeSync)
-        t4 = self._last_sync_us = _host_us()
-        offset = ((reply.t2_board_us - reply.t1_host_us) + (reply.t3_board_us - t4)) / 2
-        return ClockSample(offset, (t4 - reply.t1_host_us) - (reply.t3_board_us - reply.t2_board_us), reply.t3_board_us)
+        t4 = self._last_sync_us = host_us()
+        return ClockSample(reply.t1_host_us, reply.t2_board_us, reply.t3_board_us, t4)
 
     def poll(self, timeout_s: float = 0.0) -> None:
         """Read what the board sent unasked into `notices`."""
@@ -205,19 +220,22 @@ class BoardClient:
         assert isinstance(reply, Ack | Nack)
         return reply
 
-    def _ask(self, message: Message, accept: Accept) -> Message:
+    def _ask(self, message: Message | Sequence[Message], accept: Accept) -> Message:
         event = self._exchange(message, accept, time.monotonic() + self.timeout_s)
         if event is None:
-            name = message.layout.name
+            name = (message if isinstance(message, Message) else message[0]).layout.name
             raise UserError(f"no answer to {name} from the board at {self.link.name} within {self.timeout_s:g} s")
         return event.message
 
-    def _exchange(self, message: Message, accept: Accept, end: float) -> Received | None:
+    def _exchange(self, message: Message | Sequence[Message], accept: Accept, end: float) -> Received | None:
         """Send until a reply is accepted. Each attempt has a sequence of its own: the board ignores repeated ones."""
         sent: set[int] = set()
         while time.monotonic() < end:
-            self.link.write(self.connection.send(message))
-            sent.add(self.connection.sequence)
+            frames = []
+            for part in [message] if isinstance(message, Message) else message:
+                frames.append(self.connection.send(part))
+                sent.add(self.connection.sequence)
+            self.link.write(b"".join(frames))
             attempt_end = min(end, time.monotonic() + ATTEMPT_S)
             damaged = False
             while not damaged and (left := attempt_end - time.monotonic()) > 0:
@@ -240,5 +258,6 @@ class BoardClient:
         return isinstance(event.message, Nack) and event.message.code == NackCode.BAD_FRAME
 
 
-def _host_us() -> int:
+def host_us() -> int:
+    """The host's clock (µs, monotonic), to which the board's is compared."""
     return time.monotonic_ns() // 1000
