@@ -109,7 +109,7 @@ def compute(folder: Path) -> Chain:
     links: list[Link] = []
     before = START
     for name in LINKS:
-        parts, note = _READ[name](folder)
+        parts, note = parts_of(folder, name)
         links.append(extend(before, name, parts, note))
         before = links[-1].hash
     return Chain(tuple(links))
@@ -159,6 +159,15 @@ def load(folder: Path) -> Chain:
     return chain
 
 
+def parts_of(folder: Path, name: str) -> tuple[dict[str, str], str]:
+    """The parts of a link as the files of an export folder are now, and its note.
+
+    Raises:
+        UserError: a damaged manifest, or a file that cannot be read.
+    """
+    return _READ[name](folder)
+
+
 def links_of(items: Iterable[Mapping[str, Any]]) -> list[Link]:
     """Links from JSON.
 
@@ -184,7 +193,7 @@ def inconsistent(links: Iterable[Link], before: bytes = START) -> str | None:
 def differs(folder: Path, link: Link) -> str | None:
     """What of an export folder is not as a link of its chain says: one clause, or None where the link holds."""
     try:
-        found, _ = _READ[link.name](folder)
+        found, _ = parts_of(folder, link.name)
     except UserError as error:  # a damaged manifest, or a file that cannot be read
         return str(error)
     return difference(link.parts, found)

@@ -106,7 +106,6 @@ def export_run(
     atomic_write(out / "parity.png", lambda stream: stream.write(picture))
     described = describe(source, models)
     manifest.save(out, described)
-    chain.write(out)
     chain.write(out)  # last: it names every file before it
     return described, rows
 

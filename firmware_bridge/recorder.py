@@ -244,10 +244,14 @@ class Recorder:
             chains.write_links(self._db, chain, firmware_build, note, place)
         self.flush()
 
-    def seal(self) -> None:
-        """The session is over: write the last link over all that is recorded. Nothing may be written after it."""
+    def end(self, outcome: str, host_ended: str) -> None:
+        """The session is over: how it ended, and the chain's last link over all that is recorded, in one commit.
+
+        Nothing may be written after it.
+        """
         self._begin()
         with self._writing():
+            self._db.execute("UPDATE session SET outcome = ?, host_ended = ?", (outcome, host_ended))
             chains.seal(self._db)
         self.flush()
 

@@ -165,8 +165,7 @@ class StopAtEnd:
                 self._ended(why)
 
     def _ended(self, outcome: str) -> None:
-        self.recorder.set_session(outcome=outcome, host_ended=datetime.now(UTC).isoformat(timespec="milliseconds"))
-        self.recorder.seal()
+        self.recorder.end(outcome, datetime.now(UTC).isoformat(timespec="milliseconds"))
 
 
 def finish(out: Path) -> dict[str, Any]:
