@@ -1,0 +1,10 @@
+/* What an image knows about itself. */
+#ifndef IMAGE_H
+#define IMAGE_H
+
+#include "sea_core.h"
+
+/* Build (hash of this image, patched in after linking), model (-DSEA_MODEL_HASH), policy, compiled limits. */
+void image_config(sea_config_t *config);
+
+#endif

@@ -1,0 +1,60 @@
+/* What the folder of a board provides, and what it may call. Everything else is the same on every Cortex-M.
+ *
+ * board.h of that folder says:  BOARD_CPU_HZ     clock of SysTick
+ *                               BOARD_IRQS       external interrupts in the vector table
+ *                               BOARD_ELECTRODE  1: virtual electrode, which speaks on HAL_ELECTRODE; 0: a real output
+ */
+#ifndef HAL_H
+#define HAL_H
+
+#include "board.h"
+#include "sea_core.h"
+
+enum { HAL_LINK, HAL_ELECTRODE, HAL_UARTS = HAL_ELECTRODE + BOARD_ELECTRODE };
+
+/* ---- provided by the board */
+
+/* Clocks, pins, UARTs with their interrupts, a free-running counter; the output safe. Before the watchdog. */
+void hal_start(void);
+
+/* Free-running microseconds; wraps at 2^32. It must not be made of interrupts, which can be lost. */
+uint32_t hal_counter_us(void);
+
+/* Asks for an interrupt in which uart_service(uart) is called: there are bytes to send. */
+void hal_uart_wake(unsigned uart);
+
+/* A byte that has come; false: none. Only from uart_service. */
+bool hal_uart_get(unsigned uart, uint8_t *byte);
+
+/* Hands over a byte; false: not now. While this says false, a transmit interrupt must follow. Only from uart_service. */
+bool hal_uart_put(unsigned uart, uint8_t byte);
+
+/* No more bytes to send: no transmit interrupt is wanted. Only from uart_service. */
+void hal_uart_done(unsigned uart);
+
+/* Any external interrupt. */
+void hal_interrupt(unsigned irq);
+
+/* The watchdog bites 200 to 500 ms after the last kick; it first raises NMI, if it can. */
+void hal_watchdog_start(void);
+void hal_watchdog_kick(void);
+
+/* SEA_CAUSE_... of this start, and the number of this power-on: a new one each time. `kept` survives a reset. */
+typedef struct {
+    uint32_t magic;
+    uint32_t boots;
+    uint32_t cause; /* left behind by what led to the reset */
+} hal_kept_t;
+uint32_t hal_boot_count(void);
+bool hal_reset_by_watchdog(void); /* the hardware's own flag; false where it has none */
+
+/* Only a real output (BOARD_ELECTRODE 0): one whole biphasic pulse by a hardware one-shot, see sea_port_t. */
+bool hal_stimulate(const sea_pulse_t *pulse, int32_t *residual_pC);
+void hal_ground(bool grounded);
+
+/* ---- provided for the board */
+
+/* Moves bytes between a UART and its rings; from that UART's interrupt alone. */
+void uart_service(unsigned uart);
+
+#endif

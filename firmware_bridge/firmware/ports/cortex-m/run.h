@@ -1,0 +1,16 @@
+#ifndef RUN_H
+#define RUN_H
+
+#include <stdint.h>
+
+/* Runs the board: never returns. */
+__attribute__((noreturn)) void board_main(void);
+
+void nmi_entry(void);  /* the watchdog is about to reset */
+void tick_entry(void); /* SysTick */
+
+/* Device time: microseconds since this start. Safe everywhere. */
+uint64_t clock_us(void);
+void clock_start(void);
+
+#endif
