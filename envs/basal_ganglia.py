@@ -17,6 +17,7 @@ from envs.plant.inputs import SmcQueue, SmcRenewal, round_half_up
 from envs.plant.kernels import AnyPlant, plant_type
 from envs.plant.network import Record
 from envs.plant.pallidum import H
+from envs.plant.ranges import check_seed
 from envs.plant.single import FastPlant
 from envs.plant.state import Network, draw_network
 from envs.stimulation import CurrentBuilder, MaskSource, Pulse, PulseSource
@@ -74,7 +75,7 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
 
         ``options["smc_rng"]`` replaces the generator of the sensorimotor train (to replay recorded draws).
         """
-        network, inputs = self.begin_reset(seed, options)
+        network, inputs = self.begin_reset(check_seed(seed, "the seed"), options)
         plant = self._plant_type(network, self.config.dt_ms)
         return self.finish_reset(plant, plant.advance(*inputs))
 
@@ -89,7 +90,7 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         network = options.get("network")
         if network is not None and not isinstance(network, Network):
             raise UserError(f"options['network'] is a {type(network).__name__}: expected envs.plant.state.Network")
-        if not hasattr(rng, "gamma"):
+        if not isinstance(rng, np.random.Generator):
             raise UserError(f"options['smc_rng'] is a {type(rng).__name__}: expected numpy.random.Generator")
         n = round(c.settle_ms / c.dt_ms)
         # The released order of draws: the SMC train first, then the network.

@@ -25,7 +25,7 @@ from envs.lanes import Lane, advance_some, by_length, network_of
 from envs.patients import Patient
 from envs.plant.batch import BatchPlant, Failure
 from envs.plant.network import Record
-from envs.plant.ranges import check_count, check_network
+from envs.plant.ranges import check_count, check_network, check_seed
 from envs.plant.single import LanePlant
 from envs.plant.state import Network
 from envs.registration import get_env_state, set_env_state
@@ -250,13 +250,13 @@ class BasalGangliaVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int8], NDA
     def _seeds(self, seed: Any) -> list[int | None]:
         """One seed (or None) a lane."""
         if not isinstance(seed, list | tuple | np.ndarray):
-            first = _seed(seed, "the seed")
+            first = check_seed(seed, "the seed")
             return [None if first is None else first + i for i in range(self.num_envs)]
         if isinstance(seed, np.ndarray) and seed.ndim != 1:
             raise UserError(f"the seeds have shape {seed.shape}: expected ({self.num_envs},)")
         if len(seed) != self.num_envs:
             raise UserError(f"{len(seed)} seeds were given for {self.num_envs} environments: one each is needed")
-        return [_seed(own, f"the seed of environment {i}") for i, own in enumerate(seed)]
+        return [check_seed(own, f"the seed of environment {i}") for i, own in enumerate(seed)]
 
     def _chosen(self, mask: Any) -> list[int]:
         """The lanes of a reset mask."""
@@ -336,14 +336,6 @@ def _mode(mode: str | AutoresetMode) -> AutoresetMode:
     except ValueError:
         allowed = ", ".join(each.value for each in AutoresetMode)
         raise UserError(f"unknown autoreset mode '{mode}': allowed are {allowed}") from None
-
-
-def _seed(value: Any, name: str) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
-        raise UserError(f"{name} is {value!r}: allowed are None and whole numbers from 0")
-    return int(value)
 
 
 def _where(mask: NDArray[np.bool_]) -> list[int]:

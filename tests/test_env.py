@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import gymnasium
@@ -133,6 +134,14 @@ def test_wrong_actions_are_refused(action: np.ndarray, words: str) -> None:
     env.reset(seed=0)
     with pytest.raises(UserError, match=words):
         env.step(action)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "a", True, [1]])
+def test_a_wrong_seed_is_refused(seed: Any) -> None:
+    with pytest.raises(UserError, match=re.escape(f"the seed is {seed!r}: allowed are None and whole numbers from 0")):
+        _make().reset(seed=seed)
+    with pytest.raises(UserError, match="the seed is"):
+        base_env(_make()).reset(seed=seed)
 
 
 def test_step_before_reset_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""What a network's draws and parameters may be: shapes, wiring, physiological ranges."""
+"""What a network's draws and parameters may be: shapes, wiring, physiological ranges; counts and seeds."""
 
 from __future__ import annotations
 
@@ -34,6 +34,19 @@ def check_count(value: object, name: str) -> int:
     """
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise UserError(f"the number of {name} is {value!r}: allowed are whole numbers from 1")
+    return int(value)
+
+
+def check_seed(value: object, name: str) -> int | None:
+    """A seed, or None, if it is one.
+
+    Raises:
+        UserError: no whole number, or a negative one.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
+        raise UserError(f"{name} is {value!r}: allowed are None and whole numbers from 0")
     return int(value)
 
 

@@ -8,6 +8,8 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.plant.ranges import check_seed
+
 Observation = NDArray[np.float32]
 Action = NDArray[np.int8]
 Env = gymnasium.Env[Observation, Action]
@@ -40,7 +42,7 @@ class Layer(gymnasium.Wrapper[Observation, Action, Observation, Action]):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Start:
         """See `gymnasium.Env.reset`."""
-        options = self.before_reset(seed, dict(options or {}))
+        options = self.before_reset(check_seed(seed, "the seed"), dict(options or {}))
         return self.after_reset(*self.env.reset(seed=seed, options=options))
 
     def step(self, action: Action) -> Step:
