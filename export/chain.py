@@ -34,8 +34,8 @@ START = hashlib.sha256(FORMAT.encode()).digest()
 TRAINING, ONNX, QUANTISED, SOURCE = LINKS = ("training", "onnx", "quantised", "source")
 GIVEN = "not known: given by its owner"
 _ABSENT = {
-    QUANTISED: "absent: this export holds no INT8 model",
-    SOURCE: "absent: this export holds no C source",
+    QUANTISED: "this export holds no INT8 model",
+    SOURCE: "this export holds no C source",
 }
 
 

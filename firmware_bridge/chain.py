@@ -21,7 +21,7 @@ from export.chain import LINKS, START, Chain, Link, extend, links_of
 
 IMAGE, SESSION = "image", "session"
 SESSION_LINKS = (*LINKS, IMAGE, SESSION)
-NO_POLICY = "absent: no policy, a baseline decided"
+NO_POLICY = "no policy, a baseline decided"
 
 SCHEMA = """
 CREATE TABLE chain (
@@ -57,17 +57,25 @@ def seal(db: sqlite3.Connection) -> None:
         _insert(db, extend(bytes.fromhex(row[0]), SESSION, {"rows": digest_rows(db)}), None)
 
 
-def read_links(db: sqlite3.Connection) -> list[tuple[Link, str | None]]:
-    """The links of a recording with the place of their export folder, in order; empty: it was made without a chain.
+def read_links(db: sqlite3.Connection) -> tuple[dict[str, Link], Path | None, dict[str, str]]:
+    """The links of a recording by name, where its export folder stood, and what is damaged: link -> why.
 
-    Raises:
-        ValueError, TypeError, KeyError, AttributeError: a row is no link.
+    All three are empty for a recording that was made without a chain.
     """
+    links: dict[str, Link] = {}
+    damaged: dict[str, str] = {}
+    place: Path | None = None
     if db.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'chain'").fetchone() is None:
-        return []
+        return links, place, damaged
     rows = db.execute("SELECT link, parts, hash, note, place FROM chain ORDER BY link_index").fetchall()
-    links = links_of({"link": row[0], "parts": json.loads(row[1]), "hash": row[2], "note": row[3]} for row in rows)
-    return list(zip(links, [row[4] for row in rows], strict=True))
+    for name, parts, value, note, where in rows:
+        try:
+            (links[name],) = links_of([{"link": name, "parts": json.loads(parts), "hash": value, "note": note}])
+        except (ValueError, TypeError, KeyError, AttributeError):
+            damaged[str(name)] = "its row of the recording is damaged"
+        if name in LINKS and isinstance(where, str):
+            place = Path(where)
+    return links, place, damaged or ({} if rows else {LINKS[0]: "the recording names no link at all"})
 
 
 def digest_rows(db: sqlite3.Connection) -> str:

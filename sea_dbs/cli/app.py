@@ -29,6 +29,7 @@ COMMANDS = (
     "export",
     "board",
     "session",
+    "trace",
     "report",
     "doctor",
 )
