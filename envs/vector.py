@@ -93,7 +93,10 @@ class BasalGangliaVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int8], NDA
     # -- Gymnasium ---------------------------------------------------------------------------------------------------
 
     def reset(
-        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+        self,
+        *,
+        seed: int | np.integer[Any] | Sequence[int | np.integer[Any] | None] | NDArray[Any] | None = None,
+        options: dict[str, Any] | None = None,
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
         """Reset all lanes, or those of ``options["reset_mask"]``."""
         options = dict(options or {})

@@ -29,7 +29,8 @@ def test_a_batch_of_mixed_steps_is_refused() -> None:
 def _with(field: str, value: float) -> Any:
     values = np.array(getattr(NETWORK, field), dtype=np.float64)
     values.flat[-1] = value
-    return NETWORK._replace(**{field: values if values.shape else float(values)})
+    changed: dict[str, Any] = {field: values if values.shape else float(values)}
+    return NETWORK._replace(**changed)
 
 
 @pytest.mark.parametrize("field", LARGEST)

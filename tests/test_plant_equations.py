@@ -63,7 +63,7 @@ def _exp(x: float) -> float:
 class _Values(dict[str, Any]):
     """Names of a formula; those that the page defines are computed when they are asked for."""
 
-    def __init__(self, equations: dict[str, str], **known: float) -> None:
+    def __init__(self, equations: dict[str, str], **known: Any) -> None:
         super().__init__(known, exp=_exp, σ=lambda x: 1.0 / (1.0 + _exp(x)), F=96485.0)
         self.equations = equations
 

@@ -337,11 +337,13 @@ def test_seeds_are_one_a_lane_whatever_holds_them(seeds: Any) -> None:
 def test_seeds_can_be_numpys_integers() -> None:
     env = _vector(2)
     expected = env.reset(seed=3)[0].tobytes()
-    for seed in (np.int32(3), np.uint64(3), np.array([3, 4]), [np.int64(3), 4]):
+    seeds: list[Any] = [np.int32(3), np.uint64(3), np.array([3, 4]), [np.int64(3), 4]]
+    for seed in seeds:
         assert env.reset(seed=seed)[0].tobytes() == expected
 
 
 NETWORK = draw_network(np.random.default_rng(0))
+WRONG: dict[str, Any] = {"g_m": "a"}
 
 
 @pytest.mark.parametrize(
@@ -362,7 +364,7 @@ NETWORK = draw_network(np.random.default_rng(0))
         ({"options": {"network": 3}}, r"environment 0: options\['network'\] is a int"),
         ({"options": {"network": NETWORK}}, r"environment 1: reset was given a network beside a patient"),
         ({"options": {"network": NETWORK, "patients": [None, None, WEAK]}}, r"environment 2: .* beside a patient"),
-        ({"options": {"network": NETWORK._replace(g_m="a"), "patients": None}}, "g_m of the network of environment 0"),
+        ({"options": {"network": NETWORK._replace(**WRONG), "patients": None}}, "g_m of the network of environment 0"),
         ({"options": {"patients": [None, WEAK, "me"]}}, r"options\['patients'\] holds a str"),
         ({"options": {"smc_rng": 3}}, r"environment 0: options\['smc_rng'\] is a int"),
         ({"options": {"colour": 3}}, r"environment 0: reset does not know the option 'colour'"),
