@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from envs.errors import UserError
-from firmware_bridge.build import host_board
+from firmware_bridge.images import Image, build_image
 from firmware_bridge.limits import tighten
 from sea_dbs.files import writing
 
@@ -26,6 +26,7 @@ class Ports(NamedTuple):
 
     port: str  # the link, to be opened as a serial port
     electrode: str  # the electrode channel
+    kind: str = "host"
 
 
 def runtime_dir() -> Path:
@@ -44,29 +45,38 @@ def runtime_dir() -> Path:
 
 
 def running_boards() -> list[Ports]:
-    """The host boards of this user that run now; entries of dead ones are swept away."""
+    """The boards of this user that run now (host and emulated); entries of dead ones are swept away."""
     found = []
     for entry in sorted(runtime_dir().glob("board-*.json")):
         pid = int(entry.stem.removeprefix("board-"))
         try:
             os.kill(pid, 0)
             said = json.loads(entry.read_text())
-            found.append(Ports(said["port"], said["electrode"]))
+            found.append(Ports(said["port"], said["electrode"], said.get("kind", "host")))
         except (OSError, ValueError, KeyError):
             entry.unlink(missing_ok=True)
     return found
 
 
 def find_electrode(port: str) -> str:
-    """The electrode channel that belongs to a host board's port.
+    """The electrode channel that belongs to the port of a host or emulated board.
 
     Raises:
-        UserError: no running host board has this port.
+        UserError: no running board of this user has this port.
+    """
+    return find_board(port).electrode
+
+
+def find_board(port: str) -> Ports:
+    """The running host or emulated board that has this port.
+
+    Raises:
+        UserError: there is none.
     """
     real = os.path.realpath(port)
     for ports in running_boards():
         if os.path.realpath(ports.port) == real:
-            return ports.electrode
+            return ports
     if not Path(port).exists():
         raise UserError(f"there is no port {port}: start a board with 'sea-dbs board host' and use the port it prints")
     raise UserError(f"the port {port} belongs to no running host board, so its electrode channel is not known")
@@ -74,19 +84,21 @@ def find_electrode(port: str) -> str:
 
 def board_command(
     *,
+    image: Image | None = None,
     model_hash: bytes | None = None,
     realtime: bool = False,
     electrode_log: Path | None = None,
     amplitude_limit_uA: int | None = None,
     electrode_area_cm2: float | None = None,
 ) -> list[str]:
-    """The command that starts a host board (compiled on first use).
+    """The command that starts a host board (compiled on first use); an ``image`` with a policy is bound to its model.
 
     Raises:
         UserError: no compiler, a limit that would loosen a compiled one, or a log that cannot be written.
     """
     limits = tighten(amplitude_limit_uA, electrode_area_cm2)
-    command = [str(host_board()), "--registry", str(runtime_dir())]
+    program = build_image("host") if image is None else image
+    command = [str(program.elf), "--registry", str(runtime_dir())]
     command += ["--amplitude-limit", str(limits.amplitude_uA), "--electrode-area", str(limits.electrode_area)]
     if model_hash is not None:
         if len(model_hash) != 32:
@@ -117,10 +129,14 @@ class HostBoard:
         realtime: bool = False,
         electrode_log: Path | None = None,
         *,
+        image: Image | None = None,
         amplitude_limit_uA: int | None = None,
         electrode_area_cm2: float | None = None,
     ) -> None:
+        self.kind = "host"
+        self.image = build_image("host") if image is None else image
         command = board_command(
+            image=self.image,
             model_hash=model_hash,
             realtime=realtime,
             electrode_log=electrode_log,
@@ -131,7 +147,7 @@ class HostBoard:
             [*command, "--with-parent"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
         )
         try:
-            self.port, self.electrode = self._ports()
+            self.port, self.electrode, _ = self._ports()
         except BaseException:
             self.close()
             raise
@@ -151,6 +167,11 @@ class HostBoard:
         if len(lines) < 2:
             raise UserError(f"the host board did not start (exit code {self.process.poll()}): see its message above")
         return Ports(lines[0], lines[1].removeprefix("electrode "))
+
+    @property
+    def image_sha256(self) -> str:
+        """What HELLO_ACK reports as its build; hex."""
+        return self.image.sha256
 
     def __enter__(self) -> HostBoard:
         return self

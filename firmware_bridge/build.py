@@ -1,8 +1,7 @@
-"""Compile the host board on first use, into a cache folder keyed by what goes in."""
+"""Find a C compiler, compile, keep the result in a cache folder."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -15,7 +14,6 @@ from sea_dbs.files import writing
 
 FIRMWARE = Path(__file__).parent / "firmware"
 CORE = FIRMWARE / "core"
-HOST = FIRMWARE / "ports" / "host"
 WARNINGS = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-pedantic", "-Wconversion", "-Wshadow")
 
 
@@ -45,14 +43,6 @@ def sources(*folders: Path) -> list[Path]:
     return sorted(path for folder in folders for path in folder.glob("*.[ch]"))
 
 
-def build_hash(files: Sequence[Path], flags: Sequence[str]) -> str:
-    """Hex SHA-256 of sources (names and bytes) and flags: the firmware build that HELLO_ACK reports."""
-    digest = hashlib.sha256("\0".join(flags).encode())
-    for path in files:
-        digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
-
-
 def compile_c(target: Path, files: Sequence[Path], flags: Sequence[str], compiler: str | None = None) -> Path:
     """Compile to ``target`` by one call; a half-written target is never seen.
 
@@ -75,22 +65,4 @@ def compile_c(target: Path, files: Sequence[Path], flags: Sequence[str], compile
                 lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
                 raise UserError(f"{compiler} could not compile the board: {lines[0] if lines else done.returncode}")
             made.replace(target)
-    return target
-
-
-def host_board() -> Path:
-    """The program of the host board, compiled if these sources have not been compiled before.
-
-    Raises:
-        UserError: no compiler, it failed, or the cache folder cannot be written.
-    """
-    files = sources(CORE, HOST)
-    flags = (*WARNINGS, "-O2")
-    build = build_hash(files, flags)
-    compiler = find_compiler()
-    # Another compiler makes another program of the same firmware.
-    key = hashlib.sha256(f"{build} {compiler}".encode()).hexdigest()[:16]
-    target = cache_dir() / key / "sea-board-host"
-    if not target.exists():
-        compile_c(target, files, (*flags, f'-DSEA_BUILD="{build}"'), compiler)
     return target

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from firmware_bridge.build import CORE, HOST, WARNINGS, sources
+from firmware_bridge.build import CORE, WARNINGS, sources
+from firmware_bridge.images import image_flags, image_sources
+from firmware_bridge.targets import TARGETS
 from tests.board_tools import HERE, compiled
 
 COMPILERS = [name for name in ("gcc", "clang", "clang-14") if shutil.which(name)]
@@ -79,5 +81,6 @@ def test_the_core_compiles_cleanly_and_stands_alone(compiler: str, level: str, t
 
 @pytest.mark.parametrize("compiler", COMPILERS)
 def test_the_host_port_compiles_cleanly(compiler: str, tmp_path: Path) -> None:
-    units = [str(path) for path in sources(CORE, HOST) if path.suffix == ".c"]
-    subprocess.run([compiler, *WARNINGS, "-O2", "-I", str(CORE), "-o", str(tmp_path / "board"), *units], check=True)
+    host = TARGETS["host"]
+    units = [str(path) for path in image_sources(host) if path.suffix == ".c"]
+    subprocess.run([compiler, *image_flags(host, None), "-o", str(tmp_path / "board"), *units], check=True)

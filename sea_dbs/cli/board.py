@@ -8,9 +8,27 @@ from typing import Annotated
 import typer
 
 _EXAMPLE = (
-    "Example: sea-dbs board host --policy out/export; then, in another terminal: "
-    "sea-dbs session --policy out/export --port PORT --steps 30 --out out/session"
+    "Example: sea-dbs board {kind} --policy out/export; then, in another terminal: "
+    "sea-dbs session --policy out/export --port PORT{clock} --steps 30 --out out/session"
 )
+_MACHINES = {
+    "qemu-m4f": "Cortex-M4F (QEMU's mps2-an386)",
+    "qemu-m7": "Cortex-M7 (QEMU's mps2-an500)",
+    "qemu-m55": "Cortex-M55 (QEMU's mps3-an547)",
+}
+
+Policy = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="EXPORT_DIR",
+        help="The board holds this export's policy, is bound to it and lets no other model arm it.",
+    ),
+]
+Format = Annotated[str, typer.Option("--format", help="Of the policy on the board: int8, fp32 or fp16.")]
+Log = Annotated[
+    Path | None,
+    typer.Option(help="Append each pulse, state and lease to this file, a JSON line each, as it happens."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -20,25 +38,19 @@ def register(app: typer.Typer) -> None:
         no_args_is_help=True,
         epilog="Example: sea-dbs board host",
     )
-    board.callback()(_group)
-    board.command("host", epilog=_EXAMPLE)(host)
+    board.command("host", epilog=_EXAMPLE.format(kind="host", clock=""))(host)
+    for kind in _MACHINES:
+        board.command(kind, epilog=_EXAMPLE.format(kind=kind, clock=" --realtime"), help=_emulated_help(kind))(
+            _emulated(kind)
+        )
     app.add_typer(board, name="board")
 
 
-def _group() -> None:
-    """Keep 'host' a subcommand, also while it is the only one."""
-
-
 def host(
-    policy: Annotated[
-        Path | None,
-        typer.Option(help="Export folder: the board is bound to this policy and lets no other host model arm it."),
-    ] = None,
+    policy: Policy = None,
+    format: Format = "int8",
     realtime: Annotated[bool, typer.Option("--realtime", help="Keep real time: refuse to be stepped.")] = False,
-    electrode_log: Annotated[
-        Path | None,
-        typer.Option(help="Append each pulse, state and lease to this file, a JSON line each, as it happens."),
-    ] = None,
+    electrode_log: Log = None,
 ) -> None:
     """Run a virtual board as a process on this machine until Ctrl-C.
 
@@ -48,11 +60,66 @@ def host(
     import os
 
     from firmware_bridge.board import board_command
+    from firmware_bridge.images import build_image
 
     model_hash = None if policy is None else _model_hash(policy)
-    command = board_command(model_hash=model_hash, realtime=realtime, electrode_log=electrode_log)
+    holds_it = policy is not None and (policy / "c").is_dir()
+    command = board_command(
+        image=build_image("host", policy if holds_it else None, format),
+        model_hash=model_hash,
+        realtime=realtime,
+        electrode_log=electrode_log,
+    )
     # The board takes this process over: its signals, its terminal and its exit code are the board's own.
     os.execv(command[0], command)
+
+
+def _emulated_help(kind: str) -> str:
+    return (
+        f"Run the firmware on an emulated {_MACHINES[kind]} until Ctrl-C. It is compiled first; it always keeps real "
+        "time. The first line is the port of the link, the second the electrode channel."
+    )
+
+
+def _emulated(kind: str):  # type: ignore[no-untyped-def]  # typer reads the inner function's annotations
+    def run(
+        policy: Policy = None,
+        format: Format = "int8",
+        realtime: Annotated[bool, typer.Option("--realtime", help="Always so on an emulated board.")] = True,
+        electrode_log: Log = None,
+    ) -> None:
+        del realtime
+        from firmware_bridge.boards import start_board
+
+        board = start_board(kind, policy_dir=policy, format=format, electrode_log=electrode_log)
+        _keep(board)
+
+    return run
+
+
+def _keep(board) -> None:  # type: ignore[no-untyped-def]
+    """Print where the board is, and keep it until a signal or its own end."""
+    import signal
+
+    from envs.errors import UserError
+    from firmware_bridge.qemu import QemuBoard
+
+    assert isinstance(board, QemuBoard)
+    ends = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    with board:
+        typer.echo(f"{board.port}\nelectrode {board.electrode}")
+        for number in ends:
+            signal.signal(number, _end)
+        try:
+            assert board.process is not None
+            code = board.process.wait()
+        except KeyboardInterrupt:
+            return
+    raise UserError(f"the emulator of {board.kind} ended by itself (exit code {code})")
+
+
+def _end(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _model_hash(policy: Path) -> bytes:

@@ -21,8 +21,6 @@ typedef struct {
     bool (*set_stepped)(void *ctx, bool stepped);
     /* Lives through everything before a time; the clock stands there. Only with a clock that stands. */
     void (*step)(void *ctx, uint64_t to_us);
-    /* State or lease may have changed (a trace). May be null. */
-    void (*changed)(void *ctx);
     /* Test builds: hangs in one of the ways above. Null in every other build. */
     void (*hang)(void *ctx, uint8_t how);
 } bench_port_t;
@@ -59,7 +57,7 @@ void bench_released(bench_t *bench);
 bool bench_stimulate(void *ctx, const sea_pulse_t *pulse, int32_t *residual_pC);
 void bench_ground(void *ctx, bool grounded);
 
-/* Sends STATUS if state or lease are not those last told. */
+/* Sends STATUS (unasked: of_sequence 0, only what the bench cares for) if state or lease are not those last told. */
 void bench_trace(bench_t *bench);
 
 #endif

@@ -40,6 +40,8 @@ typedef union {
     const void *stack;
 } vector_t;
 
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wpedantic" /* ranges of elements */
 extern const vector_t image_vectors[16 + BOARD_IRQS];
 __attribute__((section(".vectors"), used)) const vector_t image_vectors[16 + BOARD_IRQS] = {
     [0] = {.stack = image_stack_top},
@@ -49,3 +51,4 @@ __attribute__((section(".vectors"), used)) const vector_t image_vectors[16 + BOA
     [15] = {.entry = tick_entry},
     [16 ... 15 + BOARD_IRQS] = {.entry = external_entry},
 };
+#pragma GCC diagnostic pop

@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bench.h"
 #include "electrode.h"
 #include "options.h"
 
@@ -28,15 +29,12 @@ typedef struct {
     sea_core_t core;
     channel_t link;
     electrode_t electrode;
-    sea_rx_t bench_rx;
+    bench_t bench;
     bool realtime;  /* the clock cannot be stepped */
     bool stepped;   /* the clock stands until it is told to advance */
     bool running;   /* used at least once */
     uint64_t base_device_us; /* device time ... */
     uint64_t base_host_us;   /* ... at this time of the host's monotonic clock */
-    bool waiting;   /* an ADVANCE in real time is not yet answered */
-    uint32_t waiting_token;
-    uint64_t waiting_us;
     uint8_t logged_state;
     uint64_t logged_lease_us;
 } board_t;
@@ -75,6 +73,7 @@ static void set_clock(board_t *board, uint64_t now_us, bool stepped)
 /* State changes and leases go into the trace beside the pulses. */
 static void trace(board_t *board)
 {
+    bench_trace(&board->bench);
     const uint8_t state = sea_core_state(&board->core);
     const uint64_t lease = sea_core_lease_until_us(&board->core);
     if (state != board->logged_state) {
@@ -105,59 +104,45 @@ static void run_before(board_t *board, uint64_t to_us)
     }
 }
 
-static void send_at(board_t *board, uint32_t token)
+static uint64_t bench_now(void *ctx)
 {
-    const sea_msg_at_t at = {
-        .token = token,
-        .now_us = device_us(board),
-        .stepped = board->stepped,
-        .state = sea_core_state(&board->core),
-        .grounded = board->electrode.grounded,
-        .lost = board->electrode.lost,
-    };
-    uint8_t payload[SEA_AT_SIZE];
-    sea_pack_at(payload, &at);
-    electrode_send(&board->electrode, SEA_AT, at.now_us, payload, sizeof payload);
+    return device_us(ctx);
 }
 
-static void on_advance(board_t *board, const sea_msg_advance_t *advance)
+static bool bench_set_stepped(void *ctx, bool wanted)
 {
-    if (!board->stepped) {
-        board->waiting = true;
-        board->waiting_token = advance->token;
-        board->waiting_us = advance->to_us;
-        return;
+    board_t *board = ctx;
+    const bool stepped = wanted && !board->realtime;
+    if (stepped != board->stepped || !board->running) {
+        set_clock(board, device_us(board), stepped);
     }
-    if (advance->to_us > board->base_device_us) {
-        run_before(board, advance->to_us);
-        set_clock(board, advance->to_us, true);
-    }
-    send_at(board, advance->token);
+    return stepped;
 }
 
-static void on_bench(board_t *board, const sea_frame_t *frame)
+static void bench_step(void *ctx, uint64_t to_us)
 {
-    sea_msg_clock_t clock;
-    sea_msg_advance_t advance;
-    sea_msg_button_t button;
-    sea_msg_electrode_t fault;
-    if (frame->type == SEA_CLOCK && sea_unpack_clock(&clock, frame->payload, frame->size)) {
-        const bool stepped = clock.stepped != 0 && !board->realtime;
-        if (stepped != board->stepped || !board->running) {
-            set_clock(board, device_us(board), stepped);
-        }
-        board->waiting = false;
-        send_at(board, clock.token);
-    } else if (frame->type == SEA_ADVANCE && sea_unpack_advance(&advance, frame->payload, frame->size)) {
-        on_advance(board, &advance);
-    } else if (frame->type == SEA_BUTTON && sea_unpack_button(&button, frame->payload, frame->size)) {
-        (void)sea_core_person(&board->core);
+    board_t *board = ctx;
+    if (to_us > board->base_device_us) {
+        run_before(board, to_us);
+        set_clock(board, to_us, true);
+    }
+}
+
+static bool bench_send(void *ctx, const uint8_t *bytes, size_t size)
+{
+    return electrode_send(&((board_t *)ctx)->electrode, bytes, size);
+}
+
+/* A virtual board's inference takes no device time on a clock that stands. */
+static void decide(board_t *board)
+{
+    const int8_t *observation;
+    while (sea_core_to_decide(&board->core, &observation)) {
+        board->core.config->policy->infer(observation, sea_core_logits(&board->core));
+        const uint64_t now_us = device_us(board);
+        run_before(board, now_us);
+        (void)sea_core_decided(&board->core, sea_core_logits(&board->core), now_us);
         trace(board);
-        send_at(board, button.token);
-    } else if (frame->type == SEA_ELECTRODE && sea_unpack_electrode(&fault, frame->payload, frame->size)) {
-        board->electrode.fault = fault.fault;
-        board->electrode.fault_residual_pC = fault.residual_pC;
-        send_at(board, fault.token);
     }
 }
 
@@ -173,6 +158,7 @@ static void read_link(board_t *board)
         run_before(board, now_us);
         (void)sea_core_feed(&board->core, bytes, size, now_us);
         trace(board);
+        decide(board);
     }
 }
 
@@ -183,17 +169,12 @@ static void read_bench(board_t *board)
     channel_t *channel = &board->electrode.channel;
     const bool attached = channel->attached;
     while ((size = channel_read(channel, bytes, sizeof bytes)) > 0) {
-        for (size_t i = 0; i < size; i++) {
-            sea_frame_t frame;
-            if (sea_rx_push(&board->bench_rx, bytes[i], &frame) == SEA_RX_FRAME) {
-                on_bench(board, &frame);
-            }
-        }
+        bench_feed(&board->bench, bytes, size);
+        trace(board);
     }
     if (attached && !channel->attached) { /* its holder has gone: nobody may freeze the clock */
-        sea_rx_init(&board->bench_rx);
-        board->waiting = false;
-        board->electrode.lost = 0;
+        bench_released(&board->bench);
+        board->electrode.missed = false;
         if (board->stepped) {
             set_clock(board, board->base_device_us, false);
         }
@@ -207,12 +188,17 @@ static void send_link(void *ctx, const uint8_t *bytes, size_t size)
 
 static bool port_stimulate(void *ctx, const sea_pulse_t *pulse, int32_t *residual_pC)
 {
-    return electrode_stimulate(&((board_t *)ctx)->electrode, pulse, residual_pC);
+    board_t *board = ctx;
+    const bool given = bench_stimulate(&board->bench, pulse, residual_pC);
+    if (given) {
+        electrode_log_pulse(&board->electrode, pulse, *residual_pC);
+    }
+    return given;
 }
 
 static void port_ground(void *ctx, bool grounded)
 {
-    electrode_ground(&((board_t *)ctx)->electrode, grounded);
+    bench_ground(&((board_t *)ctx)->bench, grounded);
 }
 
 /* How long the loop may sleep. */
@@ -222,8 +208,8 @@ static uint64_t sleep_us(const board_t *board)
     if (board->running && !board->stepped) {
         const uint64_t now = device_us(board);
         uint64_t due = sea_core_next_us(&board->core);
-        if (board->waiting && board->waiting_us < due) {
-            due = board->waiting_us;
+        if (board->bench.waiting && board->bench.waiting_us < due) {
+            due = board->bench.waiting_us;
         }
         if (due <= now) {
             return 0;
@@ -270,10 +256,9 @@ static void run(board_t *board, int parent_fd, const sigset_t *while_asleep)
         }
         read_link(board);
         read_bench(board);
-        if (board->waiting && device_us(board) >= board->waiting_us) {
-            run_before(board, board->waiting_us);
-            board->waiting = false;
-            send_at(board, board->waiting_token);
+        if (board->bench.waiting && device_us(board) >= board->bench.waiting_us) {
+            run_before(board, board->bench.waiting_us);
+            bench_poll(&board->bench);
         }
         if (orphan && (sea_core_state(&board->core) != SEA_STATE_CLOSED_LOOP ||
                        host_us() - orphan_since_us > ORPHAN_US)) {
@@ -313,13 +298,18 @@ int main(int argc, char **argv)
         perror("sea-board-host: cannot open a pty or the electrode log");
         return 2;
     }
+    const bench_port_t bench_port = {.ctx = &board,
+                                     .send = bench_send,
+                                     .now_us = bench_now,
+                                     .set_stepped = bench_set_stepped,
+                                     .step = bench_step};
+    bench_init(&board.bench, &bench_port, &board.core);
     const sea_port_t port = {.ctx = &board, .tx = send_link, .stimulate = port_stimulate, .ground = port_ground};
     if (sea_core_init(&board.core, &options.config, &port) != SEA_OK) {
         return 2;
     }
     board.realtime = options.realtime;
     board.logged_state = SEA_STATES;
-    sea_rx_init(&board.bench_rx);
     tick(&board, 0);
     catch_signals(&while_asleep);
     if (!registry_add(options.registry, board.link.path, board.electrode.channel.path)) {

@@ -2,14 +2,12 @@
 
 #include "options.h"
 
+#include "image.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#ifndef SEA_BUILD
-#define SEA_BUILD "0000000000000000000000000000000000000000000000000000000000000000"
-#endif
 
 static bool read_hash(uint8_t hash[32], const char *text)
 {
@@ -36,10 +34,9 @@ static bool read_number(uint32_t *number, const char *text)
 
 bool options_read(options_t *options, int argc, char **argv)
 {
-    *options = (options_t){.config = {.boot_count = 1,
-                                      .amplitude_limit_uA = SEA_AMPLITUDE_MAX_UA,
-                                      .electrode_area = SEA_ELECTRODE_AREA}};
-    bool good = read_hash(options->config.firmware_build, SEA_BUILD);
+    *options = (options_t){0};
+    image_config(&options->config);
+    bool good = true;
     int i = 1;
     for (; good && i < argc; i++) {
         const char *name = argv[i];
