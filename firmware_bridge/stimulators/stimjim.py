@@ -1,0 +1,205 @@
+"""StimJim: two isolated outputs, current mode, trains defined and started by lines of ASCII.
+
+Public documents that this follows (none of their code):
+
+- https://github.com/open-ephys/stimjim/blob/master/README.md: ``S<i>,mode0,mode1,period,duration; a0,a1,us; …`` defines
+  one of 10 trains, a bare ``S<i>`` prints it, ``T<i>`` starts it; modes 0 voltage, 1 current, 2 disconnected, 3
+  grounded; ±3.33 mA, ±13.7 V, stages from 20 µs, at most 10 of them.
+- https://github.com/tncslab/stimjim/blob/main/docs/serial-protocol.md §3 (a sibling firmware, which describes the first
+  one's replies): ``T-1`` stops; ``Started T train …``, ``Invalid PulseTrain index.``, ``Train #<n> complete. Delivered
+  <p> pulses.``; a start while a train runs is dropped.
+- https://github.com/tncslab/stimjim/blob/main/docs/hardware-notes.md: amplitudes above 3000 µA are converted wrongly.
+
+What could not be verified without a device stands in docs/stimulators.md. The link has no CRC, so each definition is
+read back before it is used; nothing on the device looks at balance, so that is done here.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import NamedTuple
+
+from envs.errors import UserError
+from firmware_bridge.codes import NackCode
+from firmware_bridge.stimulators.driver import HostTimed
+from firmware_bridge.stimulators.interface import Capabilities, Reply
+from firmware_bridge.stimulators.pacing import ANSWER_S, Held, PromptLink, now_us
+from firmware_bridge.stimulators.shots import Shot
+
+STATED_MAX_UA = 3_330  # µA, README
+CONVERTED_MAX_UA = 3_000  # µA, hardware-notes.md: above it the DAC's value is wrong
+STAGE_MIN_US = 20  # µs, README
+TRAINS = 10  # parameter sets, README
+MODE_CURRENT, MODE_GROUND = 1, 3  # README
+QUIET_S = 0.005  # s of silence that ends what a device says
+NEW_PROGRAMS = 3  # new trains that one order may load: each costs some 10 ms of the time before slot 0
+
+
+class Program(NamedTuple):
+    """A train as the device holds it."""
+
+    spacing_us: int
+    pulses: int
+    duration_us: int
+    amplitude_uA: int
+    width_us: int
+
+
+def _program_of(held: Held, shot: Shot) -> Program:
+    spacing = shot.spacing_us if shot.pulses > 1 else held.period_us
+    return Program(spacing, shot.pulses, shot.duration_us, held.amplitude_uA, held.width_us)
+
+
+def definition(index: int, program: Program) -> str:
+    """The line that defines train ``index``: cathodic first, both phases alike, output 1 grounded.
+
+    Raises:
+        UserError: the charges of the phases do not sum to zero, or a phase is too short for the device.
+    """
+    amplitude, width = program.amplitude_uA, program.width_us
+    stages = ((-amplitude, 0, width), (amplitude, 0, width))
+    if sum(a0 * us for a0, _, us in stages) or any(a1 for _, a1, _ in stages) or width < STAGE_MIN_US:
+        raise UserError(f"a pulse of {amplitude} µA × {width} µs cannot be given balanced by a StimJim")
+    head = f"S{index},{MODE_CURRENT},{MODE_GROUND},{program.spacing_us},{program.duration_us}"
+    return "; ".join([head, *(f"{a0},{a1},{us}" for a0, a1, us in stages)])
+
+
+class StimJim(HostTimed):
+    """See the module, and `HostTimed` for the arguments.
+
+    ``trains``: runs of evenly spaced slots go as finite trains, timed by the device; without, each slot is a trigger.
+    """
+
+    capabilities = Capabilities("StimJim", min(STATED_MAX_UA, CONVERTED_MAX_UA), 1, True, True)
+
+    def __init__(self, link: PromptLink, *, bench: bool = False, trains: bool = True) -> None:
+        if not trains:
+            self.capabilities = self.capabilities._replace(trains=False)
+        super().__init__(link, bench=bench)
+        self._programs: dict[Program, int] = {}
+        self._running: Program | None = None  # last started
+        self._text = b""
+        self._asked_us: int | None = None  # when the trigger was sent that is not answered yet
+        self._pulses_due: dict[int, int] = {}  # train -> pulses that its last start must deliver
+
+    def _handshake(self) -> str:
+        self._halt()
+        said = self._ask("S0")
+        if not re.search(r"\d", said):
+            raise UserError(f"the device at {self.name} is no StimJim: it answered {said[:40]!r} to S0")
+        return "StimJim (its protocol names no version)"
+
+    def _settings(self) -> None:
+        self._programs, self._pulses_due, self._asked_us = {}, {}, None
+
+    def _check(self, amplitude_uA: int, width_us: int) -> Reply | None:
+        if width_us < STAGE_MIN_US:
+            return Reply(NackCode.WIDTH, width_us, STAGE_MIN_US, width_us)
+        return None
+
+    def _program(self, held: Held) -> None:
+        single = _program_of(held, Shot(0, 1, held.period_us, held.period_us // 2))
+        wanted = [single, *(_program_of(held, shot) for shot in held.shots if shot.pulses > 1)]
+        in_use = {*wanted, *(_program_of(now, shot) for now in (self._now, self._next) if now for shot in now.shots)}
+        in_use |= {self._running} if self._running else set()
+        new = [program for program in dict.fromkeys(wanted) if program not in self._programs]
+        for program in new[: NEW_PROGRAMS + 1]:
+            if (index := self._free(in_use)) is None:
+                break  # these trains go slot by slot
+            self._load(index, program)
+        if single not in self._programs:
+            raise UserError(f"the {self._who} has no room for one more pulse shape while a train runs")
+
+    def _free(self, in_use: set[Program]) -> int | None:
+        taken = set(self._programs.values())
+        if len(taken) < TRAINS:
+            return next(i for i in range(TRAINS) if i not in taken)
+        old = next((program for program in self._programs if program not in in_use), None)
+        return None if old is None else self._programs.pop(old)
+
+    def _load(self, index: int, program: Program) -> None:
+        line = definition(index, program)
+        self._write(line)
+        self._drain()  # an echo of the line proves nothing
+        said = self._ask(f"S{index}")
+        wanted = [int(number) for number in re.findall(r"-?\d+", line.split(",", 3)[3])]
+        found = iter(int(number) for number in re.findall(r"-?\d+", said))
+        if not all(number in found for number in wanted):  # in this order; text and other numbers may stand between
+            raise UserError(f"the {self._who} did not store what it was told ({line!r}): it prints {said!r}")
+        self._programs[program] = index
+
+    def _fire(self, held: Held, shot: Shot) -> bool:
+        program = _program_of(held, shot)
+        index = self._programs.get(program)
+        if index is None:
+            return False
+        self._write(f"T{index}")
+        self._asked_us = self._asked_us or now_us()
+        self._pulses_due[index] = shot.pulses
+        self._running = program
+        return True
+
+    def _halt(self) -> None:
+        self._write("T-1")
+        self._asked_us = None
+        self._pulses_due = {}
+        self._collect("to T-1")
+
+    def _alive(self) -> None:
+        """A trigger is answered; without triggers there is nothing to lose."""
+
+    def _hear(self) -> None:
+        self._text += self.link.waiting()
+        *lines, self._text = self._text.split(b"\n")
+        for line in lines:
+            self._line(self._ascii(line).strip())
+        self._ascii(self._text)
+        if self._asked_us is not None and now_us() - self._asked_us > ANSWER_S * 1e6:
+            raise UserError(f"the {self._who} has not answered a trigger within {ANSWER_S:g} s")
+
+    def _line(self, line: str) -> None:
+        if "Started" in line:
+            self._asked_us = None
+            self._count(answers=1)
+        elif re.search(r"Invalid|ERR|WARN|ignored", line):
+            raise UserError(f"the {self._who} refused a trigger: {line}")
+        elif done := re.search(r"Train #(\d+) complete\. Delivered (\d+) pulse", line):
+            index, pulses = int(done[1]), int(done[2])
+            if pulses != self._pulses_due.get(index, pulses):
+                due = self._pulses_due[index]
+                raise UserError(f"the {self._who} delivered {pulses} pulses of a train of {due}")
+
+    def _ascii(self, data: bytes) -> str:
+        if any(byte not in (9, 10, 13) and not 32 <= byte < 127 for byte in data):
+            raise UserError(f"the {self._who} sends what is no text: {data[:16].hex(' ')}")
+        return data.decode("ascii")
+
+    def _write(self, line: str) -> None:
+        self.link.write(line.encode("ascii") + b"\n")
+
+    def _ask(self, line: str) -> str:
+        self._hear()
+        self._write(line)
+        return self._collect(f"to {line}")
+
+    def _collect(self, what: str) -> str:
+        """Text up to a silence. Lines about triggers are taken as such."""
+        end, text = time.monotonic() + ANSWER_S, b""
+        while time.monotonic() < end:
+            more = self.link.waiting()
+            text += more
+            if not more and self._ascii(text).strip():
+                self._pause(QUIET_S)
+                if not (more := self.link.waiting()):
+                    for line in self._ascii(text).splitlines():
+                        self._line(line.strip())
+                    return self._ascii(text)
+                text += more
+            elif not more:
+                self._pause(0.001)
+        raise UserError(f"the {self._who} gave no answer {what} within {ANSWER_S:g} s")
+
+    def _drain(self) -> None:
+        self._pause(QUIET_S)
+        self._hear()
