@@ -26,6 +26,7 @@ from firmware_bridge.client import BoardClient
 from firmware_bridge.electrode import BENCH_MODE, LEASE_MS, Electrode, shake_hands
 from firmware_bridge.links import SerialLink
 from firmware_bridge.messages import HelloAck
+from firmware_bridge.named_images import which_image
 from firmware_bridge.plan import Parts, SessionPlan, prepare
 from firmware_bridge.policy import BoardPolicy
 from firmware_bridge.recorder import SESSION_FILE, Outcome, Recorder, blob
@@ -64,10 +65,11 @@ def run_parts(plan: SessionPlan, parts: Parts) -> dict[str, Any]:
             raise UserError(f"the board at {port} keeps real time and cannot be stepped: pass --realtime")
         client = stack.enter_context(BoardClient(SerialLink(port)))
         ack = shake_hands(client, bench, parts.model_hash)
+        image = which_image(plan.policy, parts.chain, kind, port, ack.firmware_build)
         prepare_output_dir(plan.out, overwrite=plan.overwrite)
         path = plan.out / SESSION_FILE
         recorder = stack.enter_context(Recorder(path, _session_row(plan, parts, ack, kind)))
-        recorder.chain(parts.chain, ack.firmware_build, kind, plan.policy)
+        recorder.chain(parts.chain, ack.firmware_build, image, plan.policy)
         electrode = Electrode(
             client,
             bench,
