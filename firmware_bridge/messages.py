@@ -226,6 +226,7 @@ class Decision(Message):
     high: Annotated[int, Wire("u64", "", "greatest allowed value")]
     clamp: Annotated[int, Wire("u16", "", "Clamp bits; 0 = as decided")]
     whole_us: Annotated[int, Wire("u64", "µs", "device time at which the observation was whole")]
+    decided_us: Annotated[int, Wire("u64", "µs", "device time at which the policy had answered")]
     start_us: Annotated[int, Wire("u64", "µs", "device time of slot 0")]
     lease_until_us: Annotated[int, Wire("u64", "µs", "device time at which the decision's lease ends")]
     slot_period_us: Annotated[int, Wire("u32", "µs", "from slot to slot")]
@@ -233,7 +234,7 @@ class Decision(Message):
     mask: Annotated[bytes, Wire("bytes[32]", "", "as decided, in the bits of SET_STIM; all 0 for NOT_FINITE")]
     amplitude_uA: Annotated[int, Wire("u32", "µA", "applied")]
     width_us: Annotated[int, Wire("u16", "µs", "applied")]
-    margins: Annotated[bytes, Wire("tail[116]", "", "i16 of each slot, of the first 58 where there are more: "
+    margins: Annotated[bytes, Wire("tail[108]", "", "i16 of each slot, of the first 54 where there are more: "
                                    "(pulse − no pulse) >> margin shift, saturated")]  # fmt: skip
 
 

@@ -29,7 +29,7 @@ def compiled(
     """A test program, compiled once for these sources."""
     compiler = compiler or find_compiler()
     key = hashlib.sha256(" ".join((compiler, extra, *flags)).encode())
-    for path in (*files, *sources(CORE)):
+    for path in (*files, *sorted(HERE.glob("*.h")), *sources(CORE)):
         key.update(path.read_bytes())
     target = cache_dir() / "tests" / key.hexdigest()[:16] / name
     if not target.exists():
@@ -82,6 +82,11 @@ def harness() -> ctypes.CDLL:
     """The core in this process."""
     flags = (*WARNINGS, "-O1", "-fPIC", "-shared")
     library = ctypes.CDLL(str(compiled("harness.so", [HERE / "harness.c"], flags, dump_source())))
+    library.harness_reset.argtypes = [ctypes.c_bool, ctypes.c_uint32, ctypes.c_uint32]
+    library.harness_to_decide.argtypes = [ctypes.POINTER(ctypes.c_void_p)]
+    library.harness_decided.argtypes = [ctypes.c_void_p, ctypes.c_bool, ctypes.c_uint64]
+    library.harness_init_policy.argtypes = [ctypes.c_uint16, ctypes.c_uint16]
+    library.harness_core_size.restype = ctypes.c_size_t
     library.harness_feed.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint64]
     library.harness_run_before.argtypes = [ctypes.c_uint64]
     library.harness_take_out.argtypes = [ctypes.c_char_p]
@@ -104,13 +109,30 @@ def harness() -> ctypes.CDLL:
 class CoreInProcess:
     """A board without a process: bytes in, bytes out, a clock in hand."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, policy: bool = False, amplitude_limit_uA: int = 2**32 - 1, area: int = 2**32 - 1) -> None:
+        """``policy``: it holds the tiny one, and decides at once unless ``thinking`` is set."""
         self.now_us = 0
+        self.thinking = False
         self._core = harness()
-        self._core.harness_reset()
+        self._core.harness_reset(policy, amplitude_limit_uA, area)
 
     def __call__(self, data: bytes) -> bytes:
         self._core.harness_feed(data, len(data), self.now_us)
+        if not self.thinking and (observation := self.take()) is not None:
+            self.decided(observation)
+        return self.take_out()
+
+    def take(self) -> int | None:
+        """Address of the observation that waits for the policy."""
+        observation = ctypes.c_void_p()
+        return observation.value if self._core.harness_to_decide(ctypes.byref(observation)) else None
+
+    def decided(self, observation: int, *, elsewhere: bool = False) -> int:
+        """The policy answers now; the core's status."""
+        return int(self._core.harness_decided(observation, elsewhere, self.now_us))
+
+    def take_out(self) -> bytes:
+        """What the board has sent."""
         out = ctypes.create_string_buffer(65536)
         size = self._core.harness_take_out(out)
         return out.raw[:size]

@@ -15,8 +15,8 @@
 #define SEA_BODY_MIN 30u
 #define SEA_BODY_MAX 250u
 #define SEA_FRAME_MAX 253u
-#define SEA_SCHEMA_HASH {0xcd, 0x3b, 0x4f, 0x0c, 0x6c, 0xd6, 0x1c, 0x6e, 0x1c, 0xb5, 0x79, 0x4b, 0x90, 0xeb, 0xe8, 0x2b, 0xb8, 0x12, 0x9e, 0xee, 0xee, 0x65, 0x8c, 0x58, 0xbf, 0x45, 0x37, 0xc6, 0x27, 0x93, 0xfd, 0x24}
-#define SEA_SCHEMA_SEED UINT32_C(0x0c4f3bcd)
+#define SEA_SCHEMA_HASH {0xd7, 0x20, 0xae, 0x86, 0xf8, 0x68, 0x5f, 0x6f, 0x31, 0xa0, 0x1c, 0x40, 0x92, 0x24, 0x7b, 0x36, 0xa6, 0xfd, 0xbf, 0xf3, 0x7e, 0xba, 0x48, 0xcb, 0x0f, 0x6e, 0x39, 0x3d, 0xe7, 0xd4, 0x45, 0x99}
+#define SEA_SCHEMA_SEED UINT32_C(0x86ae20d7)
 
 /* layout for ever, plain CRC */
 static inline bool sea_type_is_frozen(uint8_t type)
@@ -429,7 +429,7 @@ static inline bool sea_unpack_observe(sea_msg_observe_t *m, const uint8_t *in, s
 
 #define SEA_DECISION 0x21u
 #define SEA_DECISION_SIZE 219u
-#define SEA_DECISION_FIXED 103u /* and a tail of at most 116 bytes */
+#define SEA_DECISION_FIXED 111u /* and a tail of at most 108 bytes */
 typedef struct {
     uint32_t of_sequence; /* sequence of the frame that this answers; 0 = unasked */
     uint32_t decision_id; /* decision id, rising within a session */
@@ -439,6 +439,7 @@ typedef struct {
     uint64_t high; /* greatest allowed value */
     uint16_t clamp; /* Clamp bits; 0 = as decided */
     uint64_t whole_us; /* µs, device time at which the observation was whole */
+    uint64_t decided_us; /* µs, device time at which the policy had answered */
     uint64_t start_us; /* µs, device time of slot 0 */
     uint64_t lease_until_us; /* µs, device time at which the decision's lease ends */
     uint32_t slot_period_us; /* µs, from slot to slot */
@@ -446,8 +447,8 @@ typedef struct {
     uint8_t mask[32]; /* as decided, in the bits of SET_STIM; all 0 for NOT_FINITE */
     uint32_t amplitude_uA; /* µA, applied */
     uint16_t width_us; /* µs, applied */
-    const uint8_t *margins; /* i16 of each slot, of the first 58 where there are more: (pulse − no pulse) >> margin shift, saturated */
-    size_t margins_size; /* read: inside the frame's payload; written: at most 116 */
+    const uint8_t *margins; /* i16 of each slot, of the first 54 where there are more: (pulse − no pulse) >> margin shift, saturated */
+    size_t margins_size; /* read: inside the frame's payload; written: at most 108 */
 } sea_msg_decision_t;
 static inline size_t sea_pack_decision(uint8_t *out, const sea_msg_decision_t *m)
 {
@@ -459,14 +460,15 @@ static inline size_t sea_pack_decision(uint8_t *out, const sea_msg_decision_t *m
     sea_put_u64(out + 25, m->high);
     sea_put_u16(out + 33, m->clamp);
     sea_put_u64(out + 35, m->whole_us);
-    sea_put_u64(out + 43, m->start_us);
-    sea_put_u64(out + 51, m->lease_until_us);
-    sea_put_u32(out + 59, m->slot_period_us);
-    sea_put_u16(out + 63, m->slots);
-    sea_copy(out + 65, m->mask, 32);
-    sea_put_u32(out + 97, m->amplitude_uA);
-    sea_put_u16(out + 101, m->width_us);
-    sea_copy(out + 103, m->margins, m->margins_size);
+    sea_put_u64(out + 43, m->decided_us);
+    sea_put_u64(out + 51, m->start_us);
+    sea_put_u64(out + 59, m->lease_until_us);
+    sea_put_u32(out + 67, m->slot_period_us);
+    sea_put_u16(out + 71, m->slots);
+    sea_copy(out + 73, m->mask, 32);
+    sea_put_u32(out + 105, m->amplitude_uA);
+    sea_put_u16(out + 109, m->width_us);
+    sea_copy(out + 111, m->margins, m->margins_size);
     return SEA_DECISION_FIXED + m->margins_size;
 }
 static inline bool sea_unpack_decision(sea_msg_decision_t *m, const uint8_t *in, size_t size)
@@ -482,15 +484,16 @@ static inline bool sea_unpack_decision(sea_msg_decision_t *m, const uint8_t *in,
     m->high = sea_get_u64(in + 25);
     m->clamp = sea_get_u16(in + 33);
     m->whole_us = sea_get_u64(in + 35);
-    m->start_us = sea_get_u64(in + 43);
-    m->lease_until_us = sea_get_u64(in + 51);
-    m->slot_period_us = sea_get_u32(in + 59);
-    m->slots = sea_get_u16(in + 63);
-    sea_copy(m->mask, in + 65, 32);
-    m->amplitude_uA = sea_get_u32(in + 97);
-    m->width_us = sea_get_u16(in + 101);
-    m->margins = in + 103;
-    m->margins_size = size - 103u;
+    m->decided_us = sea_get_u64(in + 43);
+    m->start_us = sea_get_u64(in + 51);
+    m->lease_until_us = sea_get_u64(in + 59);
+    m->slot_period_us = sea_get_u32(in + 67);
+    m->slots = sea_get_u16(in + 71);
+    sea_copy(m->mask, in + 73, 32);
+    m->amplitude_uA = sea_get_u32(in + 105);
+    m->width_us = sea_get_u16(in + 109);
+    m->margins = in + 111;
+    m->margins_size = size - 111u;
     return true;
 }
 

@@ -234,6 +234,7 @@ static void write_answer(sea_core_t *core, const sea_msg_set_stim_t *order, cons
         .low = why->low,
         .high = why->high,
         .whole_us = core->observation.whole_us,
+        .decided_us = core->now_us,
         .slot_period_us = order->slot_period_us,
         .slots = order->slots,
         .margins = tail,
