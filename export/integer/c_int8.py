@@ -73,22 +73,34 @@ class _Writer:
         self.statements.append(f"take(observation, {layer.positions}, {layer.zero}, {out});")
 
     def _pool(self, i: int, layer: Pool, zero: int | None) -> None:
-        self.kernels |= {"pool", "pool_values" if zero is None else "pool_observation"}
         self.constants.append(
             f"/* {plain(layer.name)}: mean of {layer.window}, result {layer.scale:.6g} a step */\n"
             f"static const pool_t POOL_{i} = {{{layer.channels}, {layer.outputs}, {layer.window}, {layer.multiplier}, "
             f"{layer.shift}, {layer.low}, {layer.high}}};\n"
         )
+        before = self.model.layers[i - 1]
+        keeps = isinstance(before, Dense | Pool) and (before.low, before.high) == (layer.low, layer.high)
+        bits = layer.shift - 30  # the factor is 2^-bits when the multiplier is 2^30
         came = self._from(0)
         out = self._into(layer.outputs * layer.channels, i, turn=zero is None)
-        call = f"pool(&POOL_{i}, {came}, {out});" if zero is None else f"pool_observation(&POOL_{i}, observation, {zero}, {out});"
-        self.statements.append(call)
+        self.kernels.add("pool")
+        if zero is not None:
+            self.kernels.add("pool_observation")
+            self.statements.append(f"pool_observation(&POOL_{i}, observation, {zero}, {out});")
+        elif keeps and layer.multiplier == 2**30 and layer.window == 1 << bits:
+            self.kernels.add("pool_halves")
+            self.statements.append(f"pool_halves(&POOL_{i}, {bits}, {came}, {out});")
+        else:
+            self.kernels.add("pool_values")
+            self.statements.append(f"pool(&POOL_{i}, {came}, {out});")
 
     def _dense(self, i: int, layer: Dense) -> None:
         what = f"{layer.rows} rows of {layer.weight.shape[1]}"
         if not layer.mean:
             what += f", {layer.outputs} places"
-        steps = f"weights {layer.weight_scale.min():.6g} to {layer.weight_scale.max():.6g}, result {layer.scale:.6g} a step"
+        steps = (
+            f"weights {layer.weight_scale.min():.6g} to {layer.weight_scale.max():.6g}, result {layer.scale:.6g} a step"
+        )
         self._rows(f"{i}", layer.weight, layer.bias, layer.multiplier, layer.shift, layer.low, layer.high,
                    f"{layer.name}: {what}; {steps}")  # fmt: skip
         width = layer.pad * layer.channels
@@ -98,7 +110,9 @@ class _Writer:
             after = width + layer.positions * layer.channels
             self.statements.append(f"clear({came}, {width});")
             self.statements.append(f"clear({self._from(after)}, {width});")
-        read = (layer.outputs - 1) * layer.channels + layer.length  # the zeros at a row's end read beyond the last value
+        read = (
+            layer.outputs - 1
+        ) * layer.channels + layer.length  # the zeros at a row's end read beyond the last value
         self.sizes[side] = max(self.sizes[side], 2 * width + layer.positions * layer.channels, read)
         if layer.mean > 1:
             self.kernels.add("mean")
@@ -120,8 +134,8 @@ class _Writer:
             ("h", layer.weight_h, layer.bias_h, layer.multiplier_h, layer.shift_h),
         ):
             limits = -(2**31), 2**31 - 1
-            self._rows(f"{i}{part}", weight, bias, multiplier, shift, *limits,
-                       f"{layer.name}: GRU cell, products of its {'input' if part == 'x' else 'state'}, rows r z n")  # fmt: skip
+            comment = f"{layer.name}: GRU cell, products of its {'input' if part == 'x' else 'state'}, rows r z n"
+            self._rows(f"{i}{part}", weight, bias, multiplier, shift, *limits, comment)
         came = self._from(0)
         self.sizes[self.side] = max(self.sizes[self.side], -(-layer.inputs // ALIGN) * ALIGN)
         padded = -(-layer.hidden // ALIGN) * ALIGN
@@ -158,29 +172,44 @@ class _Writer:
         padded = np.zeros((rows, length), np.int8)
         padded[:, :columns] = weight
         packed = padded.reshape(rows, -1, ALIGN)[:, :, SIMD_ORDER].reshape(rows, length)
+        into = "with SHIFT: steps of a sum to steps of the result"
+        tables = [f"{what}_{name}" for what in ("WEIGHT", "BIAS", "MULTIPLIER", "SHIFT")]
+        fields = ", ".join([*tables, str(rows), str(length), _int32(low), _int32(high)])
         self.constants += [
-            table("int8_t", f"WEIGHT_{name}", f"[{rows * length}]", packed, comment),
-            table("int32_t", f"BIAS_{name}", f"[{rows}]", bias[None], "in steps of input and weight"),
-            table("int32_t", f"MULTIPLIER_{name}", f"[{rows}]", multiplier[None], "with SHIFT: steps of a sum to steps of the result"),
-            table("uint8_t", f"SHIFT_{name}", f"[{rows}]", shift[None], "bits"),
-            f"static const dense_t DENSE_{name} = {{WEIGHT_{name}, BIAS_{name}, MULTIPLIER_{name}, SHIFT_{name}, {rows}, {length}, "
-            f"{_int32(low)}, {_int32(high)}}};\n",
-        ]  # fmt: skip
+            table("int8_t", tables[0], f"[{rows * length}]", packed, comment),
+            table("int32_t", tables[1], f"[{rows}]", bias[None], "in steps of input and weight"),
+            table("int32_t", tables[2], f"[{rows}]", multiplier[None], into),
+            table("uint8_t", tables[3], f"[{rows}]", shift[None], "bits"),
+            f"static const dense_t DENSE_{name} = {{{fields}}};\n",
+        ]
 
     def _assemble(self) -> str:
         m = self.model
-        order = ("values", "numbers", "mean", "take", "pool", "pool_values", "pool_observation", "clear", "gru")
+        order = (
+            "values",
+            "numbers",
+            "mean",
+            "take",
+            "pool",
+            "pool_values",
+            "pool_halves",
+            "pool_observation",
+            "clear",
+            "gru",
+        )
         kernels = [kernel("dense")]
         for name in order:
             if name in self.kernels:
                 kernels.append((_gru_tables() if name == "gru" else "") + kernel(name))
         head = (
             f"/* Generated, not for editing: an int8 policy, {m.n_obs} values -> {m.slots} slots x (no pulse, pulse).\n"
-            f" * {weight_bytes(m):,} bytes of constants. One step of the observation is {m.obs_scale:.6g} of P_beta/1000; a logit of\n"
-            f" * 1.0 is 2^{m.logit_bits}. Research use only, not for human use. */\n"
+            f" * {weight_bytes(m):,} bytes of constants. A step of the observation is {m.obs_scale:.6g} of P_beta/1000,\n"
+            f" * a logit of 1.0 is 2^{m.logit_bits}. Research use only, not for human use. */\n"
         )
         includes = '#include "sea_policy.h"\n' + ("\n#include <stdbool.h>\n" if "mean" in self.kernels else "")
-        memory = [f"static _Alignas(4) int16_t buffer_{'ab'[k]}[{_even(size)}];" for k, size in enumerate(self.sizes) if size]
+        memory = [
+            f"static _Alignas(4) int16_t buffer_{'ab'[k]}[{_even(size)}];" for k, size in enumerate(self.sizes) if size
+        ]
         reset = ["    /* no recurrent state */"]
         gru = next((layer for layer in m.layers if isinstance(layer, Gru)), None)
         if gru is not None:
@@ -198,7 +227,8 @@ class _Writer:
         ]  # fmt: skip
         described = descriptor(
             meaning=m.meaning, n_obs=m.n_obs, slots=m.slots, format_name="SEA_POLICY_INT8", logit_bits=m.logit_bits,
-            margin_shift=m.margin_shift, q_zero=m.q_zero, q_shift=m.q_shift, q_multiplier=m.q_multiplier, q_centre=m.q_centre,
+            margin_shift=m.margin_shift, q_zero=m.q_zero, q_shift=m.q_shift, q_multiplier=m.q_multiplier,
+            q_centre=m.q_centre,
         )  # fmt: skip
         return "\n".join([head + includes, *kernels, *self.constants, *memory, "", *functions, described])
 

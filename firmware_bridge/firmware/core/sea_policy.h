@@ -73,6 +73,12 @@ static inline int8_t sea_saturate8(int32_t value)
 static inline int32_t sea_requantise(int32_t value, int32_t multiplier, uint8_t shift)
 {
     int64_t product = (int64_t)value * multiplier;
+    if (shift > 32) { /* the same in half the instructions of a 32-bit core: only whether the lower word is 0 counts */
+        int32_t upper = (int32_t)(product >> 32);
+        int32_t odd_or_more = ((upper >> (shift - 32u)) & 1) | ((uint32_t)product != 0);
+        int32_t half = (int32_t)1 << (shift - 33u);
+        return (upper + (half - 1) + odd_or_more) >> (shift - 32u);
+    }
     int64_t half = (int64_t)1 << (shift - 1u);
     return sea_saturate32((product + (half - 1) + ((product >> shift) & 1)) >> shift);
 }
