@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m firmware_bridge.stimulators.emulate", description=__doc__)
     parser.add_argument("kind", choices=("stimjim", "pulsepal"))
     parser.add_argument("--electrode-log", type=Path, metavar="FILE", help="one JSON line for each pulse given")
-    parser.add_argument("--isolator-uA", type=int, default=3000, help="current set by hand on the Pulse Pal's isolator")
+    parser.add_argument("--isolator-uA", type=int, default=1800, help="current set by hand on the Pulse Pal's isolator")
     parser.add_argument("--misbehave", choices=MISBEHAVIOURS, help="go wrong in this way")
     parser.add_argument("--after", type=int, default=0, metavar="N", help="but only after N commands")
     args = parser.parse_args(argv)

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from firmware_bridge.codes import Cause, Clamp, NackCode, State
+from sea_dbs.report.session_data import NO_DEVICE_ENVELOPE
 
-NO_DEVICE_ENVELOPE = (
-    "NO DEVICE ENVELOPE: limits, charge balance and lease are kept by the host alone; "
+WARNING = (
+    f"{NO_DEVICE_ENVELOPE}: limits, charge balance and lease are kept by the host alone; "
     "bench mode: emulator only; research use only"
 )
 

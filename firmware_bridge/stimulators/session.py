@@ -17,7 +17,7 @@ from firmware_bridge.signals import interruptible
 from firmware_bridge.stimulators.client import StimulatorClient
 from firmware_bridge.stimulators.driver import HostTimed
 from firmware_bridge.stimulators.emulator import find_emulator
-from firmware_bridge.stimulators.interface import NO_DEVICE_ENVELOPE
+from firmware_bridge.stimulators.interface import WARNING
 from firmware_bridge.stimulators.pacing import PromptLink
 from firmware_bridge.stimulators.pulsepal import WIDTH_US, PulsePal
 from firmware_bridge.stimulators.stimjim import StimJim
@@ -29,8 +29,8 @@ KINDS = ("stimjim", "pulsepal")
 def run_stimulator_session(plan: SessionPlan, stimulator: str, width_us: int | None = None) -> dict[str, Any]:
     """Run a session into ``plan.out`` over ``stimjim:PORT`` or ``pulsepal:PORT`` and return the summary.
 
-    The device keeps real time, so the session does. ``width_us`` replaces the width of each phase: the policy's own,
-    else the default (on a Pulse Pal 100 µs, the only one it can give).
+    The device keeps real time, so the session does. ``width_us`` replaces the width of each phase (the policy's own,
+    else 60 µs; on a Pulse Pal 100 µs, the only one it can give), at the same charge a phase: the amplitude follows.
 
     Raises:
         UserError: bad input, no emulator at that port, a pulse that the device cannot give, or what ended the session.
@@ -54,7 +54,11 @@ def _parts(plan: SessionPlan, kind: str, width_us: int | None) -> Parts:
     parts = prepare(plan)
     if width_us is None and kind == "pulsepal" and plan.policy is None:
         width_us = WIDTH_US  # no policy says otherwise
-    return parts if width_us is None else replace(parts, width_us=width_us)
+    if width_us is None or width_us == parts.width_us:
+        return parts
+    if width_us < 1:
+        raise UserError(f"--width-us is {width_us}: at least 1")
+    return replace(parts, width_us=width_us, amplitude_uA=round(parts.amplitude_uA * parts.width_us / width_us))
 
 
 def _driver(kind: str, port: str, parts: Parts) -> HostTimed:
@@ -79,7 +83,7 @@ def _run(
     ack = client.hello(parts.model_hash)
     prepare_output_dir(plan.out, overwrite=plan.overwrite)
     row = _session_row(plan, parts, ack, f"emulated {client.driver.capabilities.device}")
-    recorder = stack.enter_context(Recorder(plan.out / SESSION_FILE, {**row, "mode": NO_DEVICE_ENVELOPE}))
+    recorder = stack.enter_context(Recorder(plan.out / SESSION_FILE, {**row, "mode": WARNING}))
     recorder.chain(parts.chain, ack.firmware_build, f"{client.identity}: no image of ours", plan.policy)
     electrode = Electrode(
         client,
@@ -93,7 +97,7 @@ def _run(
     )
     recorder.event(bench.now_us, "handshake", client.identity)
     if not plan.quiet:
-        sys.stderr.write(red(f"{NO_DEVICE_ENVELOPE}\n"))
+        sys.stderr.write(red(f"{WARNING}\n"))
     try:
         with interruptible(), StopAtEnd(electrode, recorder):
             closed_loop(parts, electrode, recorder, plan)
@@ -114,7 +118,7 @@ def _finish(plan: SessionPlan, client: StimulatorClient, kind: str) -> dict[str,
         "device": capabilities.device,
         "identity": client.identity,
         "device_envelope": capabilities.device_envelope,
-        "warning": NO_DEVICE_ENVELOPE,
+        "warning": WARNING,
         "amplitude_set_by": "the driver" if capabilities.sets_amplitude else "hand, on the isolator that it triggers",
         **client.driver.counters._asdict(),
     }

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from envs.errors import UserError
+
 EXAMPLE = "Example: sea-dbs session --policy runs/export --port /dev/pts/3 --steps 30 --out runs/session"
 
 
@@ -51,6 +53,15 @@ def session(
         str | None,
         typer.Option("--electrode", metavar="PATH", help="Electrode channel of a board that is no host board."),
     ] = None,
+    stimulator: Annotated[
+        str | None,
+        typer.Option(
+            "--stimulator", metavar="stimjim:PORT|pulsepal:PORT", help="An emulated stimulator in the board's place."
+        ),
+    ] = None,
+    width_us: Annotated[
+        int | None, typer.Option("--width-us", help="With --stimulator: width of each phase (the policy's own).")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Empty the folder first.")] = False,
 ) -> None:
     """Close the loop over a board: plant, policy, serial link, electrode. Bench mode: simulated electrode only."""
@@ -73,7 +84,14 @@ def session(
         latency_ms=latency_ms,
         overwrite=overwrite,
     )
-    summary = run_session(plan)
+    if stimulator is not None:
+        from firmware_bridge.stimulators.session import run_stimulator_session
+
+        summary, realtime = run_stimulator_session(plan, stimulator, width_us), True
+    elif width_us is not None:
+        raise UserError("--width-us belongs to --stimulator: a board takes the policy's own pulse")
+    else:
+        summary = run_session(plan)
     beta, safety = summary["P_beta"], summary["safety"]
     typer.echo(
         f"{summary['decisions']} decisions, {summary['pulses']} pulses (duty {summary['duty']:.2f}): "
@@ -83,7 +101,8 @@ def session(
         late = summary["deadline_misses"]
         kept = f"came too late for {late} of {summary['decisions']} decisions" if late else "kept up with real time"
         typer.echo(f"the plant and the host {kept}")
-    typer.echo(f"{summary['mode']}; envelope violations: {safety['violations']}")
+    colour = typer.colors.RED if "stimulator" in summary else None
+    typer.secho(f"{summary['mode']}; envelope violations: {safety['violations']}", fg=colour)
     typer.echo(f"written to {out}")
     if safety["violations"]:
         typer.echo(safety["violation_list"][0], err=True)

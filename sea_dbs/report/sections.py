@@ -109,6 +109,8 @@ def session_section(found: Found, sessions: list[tuple[Part, SessionData]]) -> S
     blocks: list[Block] = []
     for i, (part, data) in enumerate(sessions):
         blocks += named(len(sessions) > 1, part)
+        if not data.device_envelope:
+            blocks.append(Text(data.session["mode"], "bad"))
         blocks.append(
             Figure(
                 picture_name("session", i),

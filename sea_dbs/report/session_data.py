@@ -16,6 +16,7 @@ from envs.basal_ganglia import OBSERVATION_SCALE
 from envs.errors import UserError
 
 SCHEMA_VERSION = 1
+NO_DEVICE_ENVELOPE = "NO DEVICE ENVELOPE"  # how the mode of a session begins whose stimulator enforces nothing
 Row = dict[str, Any]
 Float = NDArray[np.float64]
 
@@ -33,6 +34,11 @@ class SessionData:
     def done(self) -> list[Row]:
         """Decisions that were lived through."""
         return [row for row in self.decisions if row["P_beta"] is not None]
+
+    @property
+    def device_envelope(self) -> bool:
+        """False: limits and lease were kept by the host alone, which every report says in red."""
+        return not str(self.session["mode"]).startswith(NO_DEVICE_ENVELOPE)
 
     @property
     def decision_s(self) -> float:

@@ -24,7 +24,8 @@ def draw(data: SessionData) -> bytes:
     _beta(beta, data)
     _duty(duty, data)
     _ticks(ticks, data)
-    figure.suptitle(data.session["mode"], fontsize=8, color=style.NEUTRAL, x=0.99, ha="right")
+    colour, weight = (style.NEUTRAL, "normal") if data.device_envelope else (style.WARNING, "bold")
+    figure.suptitle(data.session["mode"], fontsize=8, color=colour, weight=weight, x=0.99, ha="right")
     return style.png(figure)
 
 

@@ -19,6 +19,7 @@ UNTREATED = "#b5473a"  # brick
 CONTINUOUS = "#2b66ad"  # blue: fixed, open-loop stimulation
 POLICY = "#7346a6"  # violet: what was learnt
 PULSES = "#d08a1d"  # amber: pulses, charge, duty
+WARNING = "#c00000"  # red: a reader must not miss it
 NEUTRAL = "#6b7280"
 INK = "#1f2933"
 GRID = "#e3e7ec"
