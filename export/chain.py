@@ -215,12 +215,13 @@ Read = tuple[dict[str, str], str]
 
 
 def _training(folder: Path) -> Read:
-    hashes = manifests.load(folder).hashes
+    described = manifests.load(folder)
+    hashes = described.hashes
     parts = {"config": hashes.config, "weights": hashes.weights}
     for name, value in parts.items():
         if not _SHA256.fullmatch(value):
             raise UserError(f"{folder / MANIFEST} is damaged: hashes.{name} is no SHA-256: {value!r}")
-    return parts, ""
+    return parts, GIVEN if getattr(described, "origin", "run") == "file" else ""
 
 
 def _onnx(folder: Path) -> Read:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +147,9 @@ def _policy(link: Link, data: SessionData, reach: Reach) -> list[Row]:
     if not link.parts and reach.export is None:
         return _all(link, ABSENT, link.note)
     rows = _all(link, UNREACHED, "pass --export DIR") if reach.export is None else _compare(link, reach.export)
-    if link.name == TRAINING and link.parts:
+    if link.name == TRAINING and link.note:  # somebody else's policy: the hashes of what its owner handed over
+        rows = [replace(row, detail=f"{row.detail}; training {link.note}") for row in rows]
+    elif link.name == TRAINING:
         rows = _training(rows, reach)
     if link.name == ONNX and link.parts:
         decided = data.hashes.get("onnx")
