@@ -35,8 +35,7 @@ class TinyPolicy:
 
 def observation(seed: int = 0, n_obs: int = N_OBS) -> Values:
     """Random values, none of which asks the tiny policy to fail."""
-    values = np.random.default_rng(seed).integers(-127, 128, n_obs, dtype=np.int8)
-    return values
+    return np.random.default_rng(seed).integers(-127, 128, n_obs, dtype=np.int8)
 
 
 def armed(core: CoreInProcess) -> BoardClient:

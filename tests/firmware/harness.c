@@ -94,7 +94,7 @@ void harness_run_before(uint64_t to_us)
 {
     uint64_t due;
     while ((due = sea_core_next_us(&core)) < to_us) {
-        (void)sea_core_tick(&core, due);
+        (void)sea_core_tick(&core, due > core.now_us ? due : core.now_us);
     }
 }
 
