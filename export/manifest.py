@@ -66,12 +66,20 @@ class Manifest(_Part):
     opset: int
     input: Tensor
     output: Tensor
+    state_in: Tensor | None = None  # of a recurrent policy: zeros before the first decision
+    state_out: Tensor | None = None
+    origin: Literal["run", "file"] = "run"  # "file": given by its owner; hashes.config is then that of their manifest
     normalisation: Normalisation
     decision: str = "a slot is stimulated where logits[..., 1] > logits[..., 0]; a tie gives no pulse"
     slots: int = Field(gt=0)
     slot_us: float = Field(gt=0)
     amplitude_uA: float = Field(gt=0)
     width_us: float = Field(gt=0)
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Inputs, then outputs, in the graph's order."""
+        return [t for t in (self.input, self.state_in, self.output, self.state_out) if t is not None]
 
     @property
     def n_obs(self) -> int:

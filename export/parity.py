@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from time import perf_counter_ns
 from typing import Any
@@ -11,16 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.errors import UserError
+from export.cost import BUDGET_S, CALLS, MEMORY, MIN_CALLS, WARM_UP
+from export.runner import Runner
 from sea_dbs.manifest import machine
 
 Float = NDArray[np.float32]
-LogitsOf = Callable[[Float], Float]  # (n, n_obs) -> (n, slots, 2)
 FP16_NOTE = "ONNX Runtime computes FP16 graphs in FP32 on most CPUs: host latencies say nothing about a board"
-WARM_UP = 50  # calls before the clock counts
-LATENCY = "one call of the network, batch 1, one thread"
-CALLS = 2000  # timed calls: the 99th percentile then rests on 20
-MIN_CALLS = 200  # of a network so slow that CALLS would last longer than
-BUDGET_S = 1.0  # s
+LATENCY = "one call of the network, batch 1, one thread; the files in a process of their own"
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,8 @@ class Row:
 
     ``agreement`` is the share of slots decided alike; ``smallest_margin`` the reference's smallest distance between
     its two logits; ``largest_changed_margin`` the largest such margin at which a decision changed (None: none did).
-    A row of weights that were never trained compares size and latency, not decisions.
+    A row of weights that were never trained compares size and latency, not decisions. ``ratio_to_numpy`` is the median
+    latency over that of a NumPy product of a vector and a matrix with as many multiplications; kB are 1,024 bytes.
     """
 
     policy: str
@@ -48,6 +46,11 @@ class Row:
     calls: int
     latency_p50_us: float
     latency_p99_us: float
+    weight_ratio: float = 1.0  # of weight_bytes to FP32
+    numpy_matmul: str | None = None
+    numpy_matmul_p50_us: float | None = None
+    ratio_to_numpy: float | None = None
+    peak_memory_kB: int | None = None
 
 
 def margins(logits: Float) -> NDArray[np.float64]:
@@ -80,20 +83,21 @@ def compare(reference: Float, candidate: Float) -> dict[str, Any]:
     }
 
 
-def time_calls(logits_of: LogitsOf, observations: Float) -> Float:
+def time_calls(runner: Runner, observations: Float) -> Float:
     """Latency of single decisions in µs (calls,), batch 1, over the observations in turn, after a warm-up.
 
     2,000 calls, or as many as fit into a second, but at least 200.
     """
     single = [observations[i : i + 1] for i in range(observations.shape[0])]
+    runner.init_state(1)
     for i in range(WARM_UP):
-        logits_of(single[i % len(single)])
+        runner.logits(single[i % len(single)])
     took: list[float] = []
     begin = perf_counter_ns()
     while len(took) < CALLS and (len(took) < MIN_CALLS or perf_counter_ns() - begin < BUDGET_S * 1e9):
         one = single[len(took) % len(single)]
         start = perf_counter_ns()
-        logits_of(one)
+        runner.logits(one)
         took.append((perf_counter_ns() - start) / 1000.0)
     return np.array(took, np.float32)
 
@@ -110,6 +114,7 @@ COLUMNS: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("weights", lambda r: r.weights),
     ("parameters", lambda r: f"{r.parameters:,}"),
     ("file", lambda r: size_text(r.file_bytes)),
+    ("weights / FP32", lambda r: f"{r.weight_ratio:.3f}"),
     ("decisions alike", lambda r: f"{r.decisions - r.changed:,} of {r.decisions:,}"),
     ("largest logit difference", lambda r: f"{r.max_logit_difference:.2g}"),
     ("smallest margin", lambda r: f"{r.smallest_margin:.2g}"),
@@ -118,6 +123,8 @@ COLUMNS: tuple[tuple[str, Callable[[Row], str]], ...] = (
         lambda r: "none changed" if r.largest_changed_margin is None else f"{r.largest_changed_margin:.2g}",
     ),
     ("latency p50 / p99 (µs)", lambda r: f"{r.latency_p50_us:.0f} / {r.latency_p99_us:.0f}"),
+    ("p50 / NumPy", lambda r: "" if r.ratio_to_numpy is None else f"{r.ratio_to_numpy:.1f}"),
+    ("peak memory", lambda r: "" if r.peak_memory_kB is None else size_text(1024 * r.peak_memory_kB)),
 )
 
 
@@ -126,21 +133,48 @@ def size_text(count: int) -> str:
     return f"{count / 1000:.1f} kB" if count < 1 << 20 else f"{count / (1 << 20):.1f} MiB"
 
 
-def markdown(rows: list[Row]) -> str:
-    """The table as GitHub markdown."""
+def markdown(rows: list[Row], closed_loop: Mapping[str, Any] | None = None) -> str:
+    """The tables as GitHub markdown."""
     lines = ["| " + " | ".join(name for name, _ in COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     lines += ["| " + " | ".join(text(row) for _, text in COLUMNS) + " |" for row in rows]
+    timed = next((row.numpy_matmul for row in rows if row.numpy_matmul), None)
+    if timed is not None:
+        lines += ["", f"Latency: {LATENCY}. NumPy: {timed}, timed beside each call. Memory: {MEMORY}. {FP16_NOTE}."]
+    return "\n".join(lines) + "\n" + ("" if closed_loop is None else "\n" + closed_loop_markdown(closed_loop))
+
+
+def closed_loop_markdown(outcome: Mapping[str, Any]) -> str:
+    """The table of closed-loop outcomes."""
+    lines = [
+        f"Closed loop on {len(outcome['seeds'])} held-out plants, {outcome['seconds']:g} s each "
+        f"(P_beta after {outcome['settled_after']} decisions); the policy: {outcome['what']}.",
+        "",
+        "| precision | P_beta (spikes²/s²) | duty | charge (nC/cm²) | P_beta against "
+        f"{outcome['reference']} (%) | 95 % interval | plants that differ |",
+        "|" + "---|" * 7,
+    ]
+    for name, row in outcome["rows"].items():
+        gap, bounds = row["difference"], row["difference"]["P_beta_percent_ci95"]
+        between = "" if bounds is None else f"{bounds[0]:+.2f} to {bounds[1]:+.2f}"
+        lines.append(
+            f"| {name} | {row['P_beta']:.1f} | {row['duty']:.3f} | {row['charge_nC_cm2']:.0f} | "
+            f"{gap['P_beta_percent']:+.2f} | {between} | {row['plants_that_differ']} of {len(outcome['seeds'])} |"
+        )
     return "\n".join(lines) + "\n"
 
 
-def as_json(rows: list[Row], observations: dict[str, Any]) -> dict[str, Any]:
+def as_json(
+    rows: list[Row], observations: dict[str, Any], closed_loop: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The content of parity.json."""
     return {
         "observations": observations,
         "machine": machine(),
         "latency": {"what": LATENCY, "unit": "µs", "raw": "latency.npz"},
+        "memory": {"what": MEMORY, "unit": "kB (1,024 bytes)"},
         "note": FP16_NOTE,
         "rows": [asdict(row) for row in rows],
+        "closed_loop": closed_loop,
     }
 
 

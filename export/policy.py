@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,30 +11,10 @@ from numpy.typing import NDArray
 from envs.errors import UserError
 from export import manifest as manifests
 from export.manifest import Manifest
+from export.runner import OnnxRunner, open_session
 from sea_dbs.controllers import check_observation, decide
-from sea_dbs.extras import need
 
-
-def open_session(data: bytes) -> Any:
-    """An onnxruntime session of a serialised model: one thread, sequential, deterministic.
-
-    Raises:
-        UserError: onnxruntime cannot load it.
-    """
-    need("export", "onnxruntime")
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.use_deterministic_compute = True
-    options.log_severity_level = 4  # fatal only: what fails is raised, and said once
-    try:
-        return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors share no base class of their own
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"onnxruntime cannot load the model: {reason[0]}") from error
+__all__ = ["OnnxPolicy", "open_session"]
 
 
 class OnnxPolicy:
@@ -43,7 +22,7 @@ class OnnxPolicy:
 
     Args:
         folder: written by ``sea-dbs export``.
-        precision: "fp32", "fp16"; None takes the manifest's default.
+        precision: "fp32", "fp16", "int8"; None takes the manifest's default.
 
     Raises:
         UserError: the manifest or the file is missing, was changed or cut short (its SHA-256 differs from the
@@ -70,33 +49,41 @@ class OnnxPolicy:
                 f"{path} is not the file that its manifest describes ({len(data)} bytes, {entry.bytes} expected; "
                 "changed or cut short): export the run again"
             )
-        self._session = open_session(data)
+        self._runner = OnnxRunner(data, self.name)
         self._check_graph(path)
 
     def _check_graph(self, path: Path) -> None:
-        m = self.manifest
-        meta = self._session.get_modelmeta().custom_metadata_map
+        m, session = self.manifest, self._runner.session
+        meta = session.get_modelmeta().custom_metadata_map
         chain = {"sea_dbs.config_sha256": m.hashes.config, "sea_dbs.weights_sha256": m.hashes.weights}
         for key, value in chain.items():
-            if meta.get(key) != value:
+            if key not in meta:
+                raise UserError(f"{path} holds no metadata '{key}', so that nothing says what it was made from")
+            if meta[key] != value:
                 raise UserError(f"{path} was not made from what its manifest names: {key} differs")
-        found = [(t.name, list(t.shape)) for t in (*self._session.get_inputs(), *self._session.get_outputs())]
-        wanted = [(t.name, list(t.shape)) for t in (m.input, m.output)]
+        if (opset := meta.get("sea_dbs.opset", str(m.opset))) != str(m.opset):
+            raise UserError(f"{path} has the opset {opset}, its manifest says {m.opset}")
+        found = [(t.name, list(t.shape)) for t in (*session.get_inputs(), *session.get_outputs())]
+        wanted = [(t.name, list(t.shape)) for t in m.tensors]
         if found != wanted:
             raise UserError(f"{path} has the tensors {found}, its manifest says {wanted}")
 
     def init_state(self, n: int = 1) -> None:
-        """Set the number of environments; there is nothing to forget, the network is feed-forward."""
+        """Set the number of environments; a recurrent policy forgets what it saw."""
         self.n = n
+        self._runner.init_state(n)
 
     def logits(self, observation: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, n_obs) float32 -> (n, slots, 2) float32; column 1 speaks for a pulse.
 
+        One call is one decision: a recurrent policy's state advances.
+
         Raises:
             UserError: wrong shape or type, a value that is not finite, or a logit that is not.
         """
-        obs = check_observation(observation, n_obs=self.manifest.n_obs)
-        out: NDArray[np.float32] = self._session.run([self.manifest.output.name], {self.manifest.input.name: obs})[0]
+        recurrent = self.manifest.state_in is not None
+        obs = check_observation(observation, n=self.n if recurrent else None, n_obs=self.manifest.n_obs)
+        out = self._runner.logits(obs)
         if out.shape != (obs.shape[0], self.manifest.slots, 2):
             raise UserError(
                 f"{self.name} returned logits {out.shape}, wanted ({obs.shape[0]}, {self.manifest.slots}, 2)"

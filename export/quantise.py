@@ -27,7 +27,9 @@ Float = NDArray[np.float32]
 MAX_SAMPLES = 512  # observations used for calibration, evenly spread over those given
 LEVELS = 255.0  # steps of an int8 scale
 ELEMENTWISE = frozenset({"Sub", "Div", "Add", "Mul", "Unsqueeze", "Squeeze", "Reshape", "Flatten", "Identity", "Cast"})
-MOVES = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
+LAYERS = frozenset({"Conv", "Gemm", "MatMul"})  # computed in integers, with the pools and moves between them
+QUANTISED = sorted(LAYERS | {"AveragePool", "MaxPool", "Relu", "Reshape", "Flatten", "Squeeze", "Unsqueeze"})
+THROUGH = frozenset(QUANTISED) - LAYERS | {"QuantizeLinear", "DequantizeLinear", "Identity"}
 
 
 def to_int8(data: bytes, feeds: Mapping[str, Float], metadata: Mapping[str, str]) -> bytes:
@@ -47,7 +49,7 @@ def to_int8(data: bytes, feeds: Mapping[str, Float], metadata: Mapping[str, str]
     with tempfile.TemporaryDirectory() as folder, _quiet():
         quantised = _quantise(model, feeds, Path(folder))
     _quantise_input(quantised, feeds)
-    _float_outputs(quantised)
+    _float_where_float(quantised)
     _lean_biases(quantised)
     _tidy(quantised, model, metadata)
     try:
@@ -102,6 +104,7 @@ def _quantise(model: onnx.ModelProto, feeds: Mapping[str, Float], folder: Path) 
             folder / "int8.onnx",
             Reader(),
             quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=QUANTISED,  # gates of a recurrent cell stay in float
             per_channel=True,
             activation_type=QuantType.QInt8,
             weight_type=QuantType.QInt8,
@@ -165,45 +168,55 @@ def _prefix_values(model: onnx.ModelProto, tensor: str, feeds: Mapping[str, Floa
     if tensor == name:
         return feeds[name]
     part = Extractor(model).extract_model([name], [tensor])
-    from export.policy import open_session
+    from export.runner import open_session
 
     values: NDArray[np.float32] = open_session(part.SerializeToString()).run([tensor], {name: feeds[name]})[0]
     return values
 
 
-def _float_outputs(model: onnx.ModelProto) -> None:
-    """Take out the quantisation of the graph's outputs, back to the layer that computes them."""
+def _float_where_float(model: onnx.ModelProto) -> None:
+    """Only integer layers read through Q/DQ pairs; logits, gates and a state that leaves keep their float value."""
     graph = model.graph
     makers = {name: node for node in graph.node for name in node.output}
-    pending, gone = [value.name for value in graph.output], []
-    while pending:
-        name = pending.pop()
-        node = makers.get(name)
-        if node is None:
-            continue
-        if node.op_type in MOVES or node.op_type == "ReduceMean":
-            pending.append(node.input[0])
-        elif node.op_type == "DequantizeLinear" and makers[node.input[0]].op_type == "QuantizeLinear":
-            quantise = makers[node.input[0]]
-            _reroute(graph, node, quantise)
-            gone += [node, quantise]
-            pending.append(quantise.input[0] if name not in {v.name for v in graph.output} else name)
-            makers = {n: m for m in graph.node if m not in gone for n in m.output}
-    for node in gone:
-        graph.node.remove(node)
-
-
-def _reroute(graph: onnx.GraphProto, dequantise: onnx.NodeProto, quantise: onnx.NodeProto) -> None:
-    """Let readers of a Q/DQ pair read what went into it; an output of the graph keeps its name."""
-    source, result = quantise.input[0], dequantise.output[0]
-    if result in {value.name for value in graph.output}:
-        for node in graph.node:
-            node.output[:] = [result if name == source else name for name in node.output]
-            if node is not quantise:
-                node.input[:] = [result if name == source else name for name in node.input]
-        return
+    readers: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
-        node.input[:] = [source if name == result else name for name in node.input]
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+
+    def integer(node: onnx.NodeProto) -> bool:
+        if node.op_type in LAYERS:
+            return True
+        return node.op_type in THROUGH and any(integer(reader) for name in node.output for reader in readers[name])
+
+    for name in [value.name for value in graph.output]:
+        readers.setdefault(name, [])
+    pairs = [
+        (makers[node.input[0]], node)
+        for node in graph.node
+        if node.op_type == "DequantizeLinear" and getattr(makers.get(node.input[0]), "op_type", "") == "QuantizeLinear"
+    ]
+    kept = [any(map(integer, readers[dequantise.output[0]])) for _, dequantise in pairs]
+    for (quantise, dequantise), keep in zip(pairs, kept, strict=True):
+        source, result = quantise.input[0], dequantise.output[0]
+        for node in readers[result]:
+            if not (keep and integer(node)):
+                _rename(node, result, source)
+        if result in {value.name for value in graph.output}:  # the output keeps its name, and becomes the float value
+            inner = f"{result}_DequantizeLinear_Output"
+            for node in graph.node:
+                _rename(node, result, inner)
+                _rename(node, source, result)
+        if not keep:
+            graph.node.remove(quantise)
+            graph.node.remove(dequantise)
+
+
+def _rename(node: onnx.NodeProto, old: str, new: str) -> None:
+    """Let a node read and write ``new`` where it did ``old``."""
+    for names in (node.input, node.output):
+        for i, name in enumerate(names):
+            if name == old:
+                names[i] = new
 
 
 def _lean_biases(model: onnx.ModelProto) -> None:

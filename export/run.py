@@ -1,11 +1,11 @@
-"""``sea-dbs export``: a run folder becomes an export folder, with the evidence that both decide alike."""
+"""``sea-dbs export``: a policy becomes an export folder, with the evidence that every precision decides alike."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,58 +13,58 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from envs.basal_ganglia import OBSERVATION_SCALE
 from envs.errors import UserError
 from envs.stimulation import PLANT_MS_PER_US, UA_CM2_PER_UA
-from export import chain, graph, manifest, parity
+from export import chain, closed_loop, cost, graph, manifest, parity
 from export.manifest import Hashes, Manifest, ModelFile, Normalisation, Tensor
 from export.observations import CALIBRATION_SEEDS, gather
-from export.parity import Float, LogitsOf, Row
+from export.parity import Float, Row
 from export.plants import EnvFactory
-from export.policy import open_session
-from export.precision import PRECISIONS
 from export.quantise import to_int8
-from sea_dbs.checkpoint import POLICY, read_policy
-from sea_dbs.config import TrainConfig, config_from_mapping
-from sea_dbs.controllers import TorchPolicy
-from sea_dbs.files import atomic_write, atomic_write_text, prepare_output_dir, read_json, sha256_file, write_json
-from sea_dbs.networks import build_actor, parameter_count
+from export.runner import OnnxRunner, along
+from export.source import Source, read_run, untrained
+from sea_dbs.files import atomic_write, atomic_write_text, prepare_output_dir, write_json
 from sea_dbs.report.parity_figure import draw
 from sea_dbs.train import make_env
 
-DEFAULT = "fp16"
+PRECISIONS = ("fp32", "fp16", "int8")
+DEFAULT = "fp16"  # of an export that holds it; else the first one asked for
 SECONDS = 4.0  # simulated s of each of the eight plants whose observations are compared
 UNTRAINED = "untrained (size and speed only)"
 UNTRAINED_SEED = 0
 
 
 @dataclass(frozen=True)
-class Source:
-    """A run folder's policy: network, description, settings, and the hashes of the first two links of the chain."""
+class Settings:
+    """How a policy is exported; the defaults are the command's."""
 
-    actor: nn.Module
-    spec: dict[str, Any]
-    config: TrainConfig
-    config_sha256: str
-    weights_sha256: str
+    precisions: Sequence[str] = PRECISIONS
+    seconds: float = SECONDS
+    closed_loop_seeds: int = closed_loop.SEEDS  # 0: none is run
+    compare_other: bool = True  # the other actor too, untrained: what its size costs
+    overwrite: bool = False
+    quiet: bool = False
+    env_factory: EnvFactory = make_env
+
+    def check(self) -> None:
+        """Raise UserError for an unknown or repeated precision, or a number out of range."""
+        for name in self.precisions:
+            if name not in PRECISIONS:
+                raise UserError(f"unknown precision '{name}': choose from {', '.join(PRECISIONS)}")
+        if not self.precisions or len(set(self.precisions)) != len(self.precisions):
+            raise UserError(f"--precisions names none, or one twice: choose from {', '.join(PRECISIONS)}")
+        closed_loop.check_seeds(self.closed_loop_seeds)
 
 
-def read_run(run: Path) -> Source:
-    """Read the policy of a run folder.
+@dataclass
+class Evidence:
+    """What the comparison found: rows of the table, latencies by (policy, precision), margins by precision."""
 
-    Raises:
-        UserError: missing, truncated, or not the file with which the training ended.
-    """
-    actor, spec = read_policy(run)
-    weights = sha256_file(run / POLICY)
-    if (run / "manifest.json").is_file():
-        facts = read_json(run / "manifest.json")
-        if facts.get("finished") and facts.get("policy_sha256") != weights:
-            raise UserError(f"{run / POLICY} was changed after the training ended: its hash is not the run's")
-    config = config_from_mapping(spec["config"], str(run / POLICY))
-    return Source(actor, spec, config, config.sha256(), weights)
+    rows: list[Row] = field(default_factory=list)
+    latency: dict[tuple[str, str], Float] = field(default_factory=dict)
+    margins: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
 
 def export_run(
@@ -75,47 +75,88 @@ def export_run(
     seconds: float = SECONDS,
     quiet: bool = False,
     env_factory: EnvFactory = make_env,
+    closed_loop_seeds: int = closed_loop.SEEDS,
+    precisions: Sequence[str] = PRECISIONS,
 ) -> tuple[Manifest, list[Row]]:
-    """Export a run's policy and compare it with torch; nothing is written before everything is checked.
+    """Export a run's policy in every precision; see `export_source`.
 
     Raises:
-        UserError: no readable policy, a folder in use, weights or logits that FP16 cannot hold.
+        UserError: no readable policy, or as `export_source`.
     """
-    source = read_run(run)
-    if not overwrite:
+    settings = Settings(
+        precisions=precisions,
+        seconds=seconds,
+        closed_loop_seeds=closed_loop_seeds,
+        overwrite=overwrite,
+        quiet=quiet,
+        env_factory=env_factory,
+    )
+    return export_source(read_run(run), out, settings)
+
+
+def export_source(source: Source, out: Path, settings: Settings) -> tuple[Manifest, list[Row]]:
+    """Make the files, compare them, and write everything; nothing is written before all of it is checked.
+
+    Raises:
+        UserError: a wrong setting, a folder in use, weights that FP16 cannot hold, calibration values or logits that
+            are not finite, or a graph that cannot be quantised.
+    """
+    settings.check()
+    if not settings.overwrite:
         prepare_output_dir(out)
     torch.set_num_threads(1)
-    models = {name: build(source, name) for name in PRECISIONS}
-    policy = TorchPolicy(source.actor, source.spec)
-    observations, facts = gather(source.config, policy, seconds, env_factory, quiet=quiet)
+    policy = OnnxRunner(source.plain("fp32"), "policy")
+    config, quiet, factory = source.config, settings.quiet, settings.env_factory
+    observations, facts = gather(config, policy, settings.seconds, factory, quiet=quiet)
     calibration, _ = gather(
-        source.config, policy, seconds, env_factory, seeds=CALIBRATION_SEEDS, name="calibration", quiet=quiet
+        config, policy, settings.seconds, factory, seeds=CALIBRATION_SEEDS, name="calibration", quiet=quiet
     )
-    models["int8"] = to_int8(models["fp32"], {graph.INPUT: calibration}, _metadata(source, "int8"))
-    rows, latency, margins = measure(source, models, observations, calibration)
-    prepare_output_dir(out, overwrite=overwrite, resume=not overwrite)
-    for name, data in models.items():
-        atomic_write(out / file_name(name), lambda stream, data=data: stream.write(data))  # type: ignore[misc]
+    steps = facts["steps"]
+    models = build(source, settings.precisions, calibration, steps)
+    evidence = measure(source, models, observations, steps)
+    if settings.compare_other and source.origin == "run" and not source.interface.state:
+        other = untrained(source, UNTRAINED_SEED)
+        more = measure(other, build(other, settings.precisions, calibration, steps), observations, steps, UNTRAINED)
+        evidence.rows += more.rows
+        evidence.latency |= more.latency
+    outcome = (
+        closed_loop.run(config, models, factory, seeds=settings.closed_loop_seeds, quiet=quiet)
+        if settings.closed_loop_seeds
+        else None
+    )
+    prepare_output_dir(out, overwrite=settings.overwrite, resume=not settings.overwrite)
+    _write_models(out, source, models)
     _write_npz(out / "observations.npz", {"observation": observations})
     _write_npz(out / "calibration.npz", {"observation": calibration})
-    _write_npz(out / "latency.npz", {f"{policy}_{name}_us": values for (policy, name), values in latency.items()})
-    write_json(out / "parity.json", parity.as_json(rows, facts))
-    atomic_write_text(out / "parity.md", parity.markdown(rows))
-    sizes = [(row.policy, row.precision, row.file_bytes) for row in rows if row.precision in models]
-    picture = draw(margins["torch"], {name: margins[name] for name in models}, sizes)
-    atomic_write(out / "parity.png", lambda stream: stream.write(picture))
+    _write_evidence(out, source, evidence, facts, outcome)
     described = describe(source, models)
     manifest.save(out, described)
-    chain.write(out)  # last: it names every file before it
-    return described, rows
+    chain.write(out)
+    return described, evidence.rows
 
 
-def build(source: Source, precision: str) -> bytes:
-    """The ONNX bytes of a run's policy in one precision, metadata included."""
-    wrapped = PRECISIONS[precision](source.actor)
-    return graph.to_onnx(
-        wrapped, n_obs=source.spec["n_obs"], slots=source.spec["slots"], metadata=_metadata(source, precision)
-    )
+def build(source: Source, precisions: Sequence[str], calibration: Float, steps: int) -> dict[str, bytes]:
+    """The ONNX bytes of a policy in each precision, metadata included.
+
+    Args:
+        calibration: (n, n_obs), plant after plant, ``steps`` decisions each (a recurrent policy's states follow them).
+
+    Raises:
+        UserError: as `export_source`.
+    """
+    models = {}
+    for name in precisions:
+        if name != "int8":
+            models[name] = source.build(name)
+            continue
+        single = source.plain("fp32")
+        feeds = {graph.INPUT: calibration}
+        if source.interface.state:
+            states: list[Float] = []
+            along(OnnxRunner(single), calibration, steps, states)
+            feeds[graph.STATE] = states[0]
+        models[name] = to_int8(single, feeds, source.metadata(name))
+    return models
 
 
 def file_name(precision: str) -> str:
@@ -134,115 +175,86 @@ def describe(source: Source, models: Mapping[str, bytes]) -> Manifest:
         )
         for name, data in models.items()
     }
-    config, spec = source.config, source.spec
+    config, what = source.config, source.interface
+    default = DEFAULT if DEFAULT in models else next(iter(models))
+    state = {
+        key: Tensor(name=name, shape=(graph.BATCH, what.state), unit="state of the policy, zeros before the first step")
+        for key, name in (("state_in", graph.STATE), ("state_out", graph.NEXT_STATE))
+        if what.state
+    }
     return Manifest(
         sea_dbs_version=version("sea-dbs"),
         preset=config.preset,
         environment=config.env_overrides(),
-        actor={"name": spec["actor"], "env_steps": spec["step"]},
-        parameters=parameter_count(source.actor),
-        hashes=Hashes(config=source.config_sha256, weights=source.weights_sha256, onnx=files[DEFAULT].sha256),
-        default=DEFAULT,
+        actor={"name": source.name, "env_steps": source.env_steps},
+        parameters=source.parameters,
+        hashes=Hashes(config=source.config_sha256, weights=source.weights_sha256, onnx=files[default].sha256),
+        default=default,
         precisions=files,
-        opset=graph.OPSET,
-        input=Tensor(name=graph.INPUT, shape=(graph.BATCH, spec["n_obs"]), unit="P_beta / 1000, oldest value first"),
-        output=Tensor(name=graph.OUTPUT, shape=(graph.BATCH, spec["slots"], 2), unit="logits: no pulse, pulse"),
+        opset=source.opset,
+        input=Tensor(name=graph.INPUT, shape=(graph.BATCH, what.n_obs), unit="P_beta / 1000, oldest value first"),
+        output=Tensor(name=graph.OUTPUT, shape=(graph.BATCH, what.slots, 2), unit="logits: no pulse, pulse"),
+        **state,
+        origin=source.origin,
         normalisation=Normalisation(quantity="P_beta", unit="spikes²/s²", divisor=OBSERVATION_SCALE),
-        slots=spec["slots"],
+        slots=what.slots,
         slot_us=1e6 / (config.stim_hz or 1.0),
         amplitude_uA=round((config.amplitude_uA_cm2 or 0.0) / UA_CM2_PER_UA, 6),
         width_us=round((config.width_ms or 0.0) / PLANT_MS_PER_US, 6),
     )
 
 
-def _metadata(source: Source, precision: str) -> dict[str, str]:
-    """What stands in the ONNX file itself, so that it explains itself without the manifest."""
-    config = source.config
-    values = {
-        "version": version("sea-dbs"),
-        "preset": config.preset,
-        "precision": precision,
-        "actor": source.spec["actor"],
-        "opset": graph.OPSET,
-        "input": f"{graph.INPUT}: P_beta / {OBSERVATION_SCALE:g} (spikes²/s²), oldest value first, float32",
-        "output": f"{graph.OUTPUT}: (slot, [no pulse, pulse]), float32; a tie gives no pulse",
-        "slots": source.spec["slots"],
-        "slot_us": 1e6 / (config.stim_hz or 1.0),
-        "config_sha256": source.config_sha256,
-        "weights_sha256": source.weights_sha256,
-        "notice": "research use only, not for human use",
+def measure(
+    source: Source, models: Mapping[str, bytes], observations: Float, steps: int, weights: str = ""
+) -> Evidence:
+    """Compare a policy's files with its reference over the same observations, and time each in a process of its own."""
+    found = Evidence()
+    name = source.name
+    facts: dict[str, Any] = {
+        "policy": name,
+        "parameters": source.parameters,
+        "weights": weights or ("trained" if source.origin == "run" else "given by its owner"),
     }
-    return {f"sea_dbs.{key}": str(value) for key, value in values.items()}
-
-
-Measured = tuple[list[Row], dict[tuple[str, str], Float], dict[str, NDArray[np.float64]]]
-
-
-def measure(source: Source, models: Mapping[str, bytes], observations: Float, calibration: Float) -> Measured:
-    """All rows of the parity table, latencies by (policy, precision), and the policy's margins by precision.
-
-    The other actor follows with weights that nobody trained, on the same observations: what the paper's head costs.
-    """
-    name, n_obs, slots = source.spec["actor"], source.spec["n_obs"], source.spec["slots"]
-    rows, latency, margins = _measure_one(name, "trained", source.actor, models, observations)
-    other = "compact" if name == "paper" else "paper"
-    with torch.random.fork_rng():
-        torch.manual_seed(UNTRAINED_SEED)
-        actor = build_actor(other, n_obs, slots).eval()
-    built = {
-        precision: graph.to_onnx(wrap(actor), n_obs=n_obs, slots=slots, metadata={})
-        for precision, wrap in PRECISIONS.items()
-    }
-    built["int8"] = to_int8(built["fp32"], {graph.INPUT: calibration}, {})
-    more_rows, more_latency, _ = _measure_one(other, UNTRAINED, actor, built, observations)
-    return rows + more_rows, latency | more_latency, margins
-
-
-def _measure_one(
-    name: str, weights: str, actor: nn.Module, models: Mapping[str, bytes], observations: Float
-) -> Measured:
-    run_torch = _torch_runner(actor)
-    reference = run_torch(observations)
-    rows, latency, margins = [], {}, {}
-    state_bytes = sum(tensor.numel() * tensor.element_size() for tensor in actor.state_dict().values())
-    for precision, data in [("torch", b""), *models.items()]:
-        run = _onnx_runner(data) if data else run_torch
-        logits = run(observations)
-        took = parity.time_calls(run, observations)
-        rows.append(
-            Row(
-                policy=name,
-                precision=precision,
-                weights=weights,
-                parameters=parameter_count(actor),
-                file_bytes=len(data) or state_bytes,
-                weight_bytes=graph.weight_bytes(data) if data else state_bytes,
-                **parity.compare(reference, logits),
-                **parity.percentiles(took),
-            )
+    reference = along(source.reference, observations, steps)
+    single = source.plain("fp32")
+    full, work = graph.weight_bytes(single), graph.multiplications(single)
+    if source.reference_name == "torch":
+        took = parity.time_calls(source.reference, observations)
+        found.latency[name, "torch"] = took
+        facts |= {"file_bytes": full, "weight_bytes": full}
+        found.rows.append(
+            Row(precision="torch", **facts, **parity.compare(reference, reference), **parity.percentiles(took))
         )
-        latency[name, precision] = took
-        margins[precision] = parity.margins(logits)
-    return rows, latency, margins
+    found.margins[source.reference_name] = parity.margins(reference)
+    for precision, data in models.items():
+        logits = along(OnnxRunner(data), observations, steps)
+        took, timing = cost.measure(data, observations, work)
+        held = graph.weight_bytes(data)
+        facts |= {"file_bytes": len(data), "weight_bytes": held, "weight_ratio": held / full}
+        found.rows.append(Row(precision=precision, **facts, **parity.compare(reference, logits), **timing))
+        found.latency[name, precision] = took
+        found.margins[precision] = parity.margins(logits)
+    return found
 
 
-def _torch_runner(actor: nn.Module) -> LogitsOf:
-    def run(observation: Float) -> Float:
-        with torch.inference_mode():
-            logits: Float = actor(torch.from_numpy(observation)).numpy()
-        return logits
+def _write_models(out: Path, source: Source, models: Mapping[str, bytes]) -> None:
+    files = {file_name(name): data for name, data in models.items()}
+    if source.interface.state and "fp32" in models:  # generators of C take no free axis
+        files["policy_fp32_batch1.onnx"] = graph.batch_of_one(models["fp32"], source.metadata("fp32"))
+    for name, data in files.items():
+        atomic_write(out / name, lambda stream, data=data: stream.write(data))  # type: ignore[misc]
 
-    return run
 
-
-def _onnx_runner(data: bytes) -> LogitsOf:
-    session = open_session(data)
-
-    def run(observation: Float) -> Float:
-        logits: Float = session.run([graph.OUTPUT], {graph.INPUT: observation})[0]
-        return logits
-
-    return run
+def _write_evidence(
+    out: Path, source: Source, evidence: Evidence, facts: dict[str, Any], outcome: dict[str, Any] | None
+) -> None:
+    _write_npz(out / "latency.npz", {f"{policy}_{name}_us": took for (policy, name), took in evidence.latency.items()})
+    write_json(out / "parity.json", parity.as_json(evidence.rows, facts, outcome))
+    atomic_write_text(out / "parity.md", parity.markdown(evidence.rows, outcome))
+    sizes = [(row.policy, row.precision, row.file_bytes) for row in evidence.rows if row.precision in PRECISIONS]
+    candidates = {name: values for name, values in evidence.margins.items() if name in PRECISIONS}
+    picture = draw(evidence.margins[source.reference_name], candidates, sizes)
+    atomic_write(out / "parity.png", lambda stream: stream.write(picture))
 
 
 def _write_npz(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -208,7 +208,7 @@ class TorchPolicy:
     """The trained actor, from a run folder. Deterministic: the larger logit decides.
 
     Attributes:
-        module: the actor, (n, n_obs) -> (n, slots, 2), in evaluation mode.
+        module: the actor, (n, n_obs) -> (n, slots, 2), in evaluation mode; a recurrent one takes and returns its state.
         spec: what ``policy.pt`` says of itself: actor, n_obs, slots, preset, step, config.
     """
 
@@ -219,6 +219,7 @@ class TorchPolicy:
         self.n_obs: int = spec["n_obs"]
         self.slots: int = spec["slots"]
         self.n = 1
+        self._state: torch.Tensor | None = None  # of a recurrent actor; None stands for zeros
 
     @classmethod
     def load(cls, run: Path) -> TorchPolicy:
@@ -235,13 +236,28 @@ class TorchPolicy:
 
     def init_state(self, n: int = 1) -> None:
         self.n = n
+        self._state = None
 
     def logits(self, observation: Observation) -> NDArray[np.float32]:
+        """(n, n_obs) -> (n, slots, 2). One call is one decision: a recurrent actor's state advances.
+
+        Raises:
+            UserError: a wrong observation, or logits that are not finite.
+        """
         import torch
+
+        from sea_dbs.networks import state_size
 
         checked = check_observation(observation, n_obs=self.n_obs)
         with torch.no_grad():
-            logits: NDArray[np.float32] = self.module(torch.from_numpy(checked)).numpy()
+            given = torch.from_numpy(checked)
+            if size := state_size(self.module):
+                check_observation(observation, n=self.n)
+                state = torch.zeros(self.n, size) if self._state is None else self._state
+                answer, self._state = self.module(given, state)
+            else:
+                answer = self.module(given)
+            logits: NDArray[np.float32] = answer.numpy()
         if logits.shape != (len(checked), self.slots, 2) or not np.isfinite(logits).all():
             raise UserError(
                 f"the actor answered with shape {logits.shape} (finite: {bool(np.isfinite(logits).all())}) "

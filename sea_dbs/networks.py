@@ -95,6 +95,27 @@ class CompactActor(nn.Module):
         return cast(Tensor, logits.reshape(-1, self.slots, 2))
 
 
+class RecurrentActor(nn.Module):
+    """A policy with memory: the compact trunk, one GRU cell, two logits a slot. One call is one decision.
+
+    (n, n_obs), (n, state_size) -> (n, slots, 2), (n, state_size). The state is zero before the first decision and lies
+    in (-1, 1) ever after. It cannot be trained yet; export, parity and the board carry it.
+    """
+
+    state_size = 32
+
+    def __init__(self, n_obs: int, slots: int) -> None:
+        super().__init__()
+        self.slots = slots
+        self.trunk = CompactTrunk(n_obs, 32)
+        self.cell = nn.GRUCell(32, self.state_size)
+        self.head = nn.Linear(self.state_size, slots * 2)
+
+    def forward(self, observation: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        following = self.cell(self.trunk(observation), state)
+        return cast(Tensor, self.head(following).reshape(-1, self.slots, 2)), following
+
+
 class StateActionNetwork(nn.Module):
     """A number for a state and an action: the critic Q(s, a), and the reward model f(s, a) of Eq. 8. -> (n,).
 
@@ -126,12 +147,22 @@ class StateActionNetwork(nn.Module):
         return cast(Tensor, self.rest(self.first(torch.cat([*state, *summary], dim=1))).squeeze(1))
 
 
-ACTORS: dict[str, Callable[[int, int], nn.Module]] = {"compact": CompactActor, "paper": PaperActor}
+ACTORS: dict[str, Callable[[int, int], nn.Module]] = {
+    "compact": CompactActor,
+    "paper": PaperActor,
+    "recurrent": RecurrentActor,
+}
 
 
 def build_actor(name: str, n_obs: int, slots: int) -> nn.Module:
-    """An actor by its config name, ``compact`` or ``paper``."""
+    """An actor by its name: ``compact``, ``paper`` or ``recurrent``."""
     return ACTORS[name](n_obs, slots)
+
+
+def state_size(actor: nn.Module) -> int:
+    """Values that a recurrent actor carries from one decision to the next; 0 for a feed-forward one."""
+    size = getattr(actor, "state_size", 0)
+    return size if isinstance(size, int) else 0
 
 
 def parameter_count(module: nn.Module) -> int:

@@ -70,7 +70,7 @@ def test_exported_policy_decides_as_torch(run: Path, exported: Path) -> None:
     observations = np.load(exported / "observations.npz")["observation"]
     reference.init_state(len(observations))
     wanted, decisions = reference.logits(observations), reference.act(observations)
-    for precision, tolerance in (("fp32", 1e-5), ("fp16", 2e-2)):
+    for precision, tolerance in (("fp32", 1e-5), ("fp16", 2e-2), ("int8", 1.0)):
         policy = OnnxPolicy(exported, precision)
         assert isinstance(policy, Policy)
         policy.init_state(len(observations))
@@ -119,10 +119,12 @@ def test_parity_table_counts_every_decision_and_compares_sizes(exported: Path) -
 EXPORT_BYTES = """
 import sys
 from pathlib import Path
-from export.run import build, read_run
-source = read_run(Path(sys.argv[1]))
-for name in ("fp32", "fp16"):
-    Path(sys.argv[2], name).write_bytes(build(source, name))
+import numpy as np
+from export.run import PRECISIONS, build
+from export.source import read_run
+calibration = np.load(sys.argv[3])["observation"]
+for name, data in build(read_run(Path(sys.argv[1])), PRECISIONS, calibration, 4).items():
+    Path(sys.argv[2], name).write_bytes(data)
 """
 
 
@@ -131,10 +133,17 @@ def test_another_process_in_another_folder_writes_equal_bytes(run: Path, exporte
     for package in ("envs", "sea_dbs", "export"):
         shutil.copytree(ROOT / package, elsewhere / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(run, elsewhere / "run")
-    command = [sys.executable, "-c", EXPORT_BYTES, str(elsewhere / "run"), str(elsewhere)]
+    command = [
+        sys.executable,
+        "-c",
+        EXPORT_BYTES,
+        str(elsewhere / "run"),
+        str(elsewhere),
+        str(exported / "calibration.npz"),
+    ]
     environment = {**os.environ, "PYTHONPATH": str(elsewhere), "OMP_NUM_THREADS": "1"}
     subprocess.run(command, check=True, cwd=elsewhere, env=environment)
-    for name in ("fp32", "fp16"):
+    for name in ("fp32", "fp16", "int8"):
         data = (elsewhere / name).read_bytes()
         assert data == (exported / f"policy_{name}.onnx").read_bytes()
         for trace in (str(ROOT), str(tmp_path), "site-packages", ".py"):

@@ -145,7 +145,7 @@ def of_session(data: SessionData, summary: Row) -> tuple[list[Text], list[Tile]]
 def of_export(manifest: Row, parity: Row) -> tuple[list[Text], list[Tile]]:
     """Does the file for the board decide as the trained network?"""
     default = manifest["default"]
-    row = next(r for r in parity["rows"] if r["precision"] == default and r["weights"] == "trained")
+    row = next(r for r in parity["rows"] if r["precision"] == default and not r["weights"].startswith("untrained"))
     name, size = default.upper(), f"{row['file_bytes'] / 1000:,.0f} kB"
     if row["changed"]:
         told = (

@@ -65,7 +65,7 @@ def _parity_table(parity: dict[str, Any]) -> Table:
                "smallest margin")  # fmt: skip
     rows = [
         (
-            row["policy"] + ("" if row["weights"] == "trained" else " (untrained)"),
+            row["policy"] + (" (untrained)" if row["weights"].startswith("untrained") else ""),
             PRECISION_NAMES.get(row["precision"], row["precision"]),
             f"{row['parameters']:,}",
             _size(row["file_bytes"]),
@@ -83,7 +83,7 @@ def _parity_table(parity: dict[str, Any]) -> Table:
         "here "
         "with untrained weights: it compares size and speed only."
     )
-    marks = ["policy" if row["weights"] == "trained" else "" for row in parity["rows"]]
+    marks = ["" if row["weights"].startswith("untrained") else "policy" for row in parity["rows"]]
     return Table(columns, rows, caption, marks, numeric=range(2, len(columns)))
 
 
@@ -140,7 +140,8 @@ def _export_latencies(part: Part, *, many: bool) -> dict[str, NDArray[np.floatin
     if not path.is_file():
         return {}
     keys = {f"{part.facts['actor']['name']}_{name}_us": words for name, words in PRECISION_NAMES.items()}
-    present = [key for key in keys if key.split("_")[-2] in ("torch", *part.facts["precisions"])]
+    compared = () if part.facts.get("origin") == "file" else ("torch",)
+    present = [key for key in keys if key.split("_")[-2] in (*compared, *part.facts["precisions"])]
     data = read_npz(path, tuple(present))
     return {keys[key] + (f", {part.name}" if many else ""): data[key] for key in present}
 
