@@ -12,19 +12,21 @@ from numpy.typing import NDArray
 from envs.errors import UserError
 from envs.stimulation import DEVICE_AMPLITUDE_UA, DEVICE_WIDTH_US, Pulse
 from firmware_bridge.bench import Bench, ElectrodePulse
-from firmware_bridge.client import NO_MODEL, BoardClient
+from firmware_bridge.client import NO_MODEL, BoardClient, host_us
+from firmware_bridge.clock import ClockModel, Verdict
 from firmware_bridge.codes import Cause, Clamp, Fault, NackCode, State
 from firmware_bridge.limits import LIMITS
 from firmware_bridge.messages import Ack, HelloAck, Nack
 from firmware_bridge.order import Order
 from firmware_bridge.reasons import nack_text
-from firmware_bridge.recorder import PulseRow, Recorder
+from firmware_bridge.recorder import ClockRow, PulseRow, Recorder
 
 BENCH_MODE = "bench mode: simulated electrode only; research use only"
 LEASE_MS = LIMITS["LEASE_DEFAULT_MS"].value
 SLOT_US = 20_000  # µs, slot period of the presets paper and realtime
 RENEW_US = 100_000  # µs of device time from an order or renewal to the next renewal: a third of the default lease
-SYNCS = 8  # exchanges of times at the start; the quickest one counts
+SYNCS = 8  # exchanges of times at the start
+SYNC_US = 500_000  # µs of host time from one exchange of times to the next
 MAX_LAG_US = 5_000_000  # µs behind real time at which a session gives up: seventeen leases
 SLOT_SLACK_US = 100  # µs by which the plant's slots (whole samples) may differ from the board's (whole µs)
 SETTLE_US = 100_000  # µs of device time watched after STOP
@@ -86,7 +88,8 @@ class Electrode:
         self.pulse_count = 0
         self.lag_us = 0  # newest: how far the plant was behind the device when it decided
         self._model_hash = model_hash
-        self._host_offset_us = 0.0  # device time = host's monotonic clock + this
+        self.clock = ClockModel()  # real time only
+        self._compared_us = 0  # host time of the last comparison of the clocks
         self._state = State.BOOT if client.board is None else State(client.board.state)
         self._fault_bits = 0
         self._decision_id = 0
@@ -114,17 +117,42 @@ class Electrode:
     def synchronise(self) -> int:
         """Agree on time: the plant's clock is at 0 now. Returns the offset (µs)."""
         if not self.bench.stepped:
-            best = min((self.client.time_sync() for _ in range(SYNCS)), key=lambda sample: sample.round_trip_us)
-            self._host_offset_us = best.offset_us
+            for _ in range(SYNCS):
+                self._compare_clocks()
         self.plant_us, self._waiting = 0, None
         self.offset_us = self.now_us()
         return self.offset_us
 
     def now_us(self) -> int:
-        """Device time now: exact on a stepped clock, else by the last comparison of the clocks."""
+        """Device time now: exact on a stepped clock, else by the model of the board's clock."""
         if self.bench.stepped:
             return self.bench.now_us
-        return max(self.client.device_time_us, round(time.monotonic_ns() / 1000 + self._host_offset_us))
+        modelled = round(self.clock.board_us(host_us())) if self.clock.ready else 0
+        return max(self.client.device_time_us, modelled)
+
+    def _compare_clocks(self) -> None:
+        """One TIME_SYNC for the clock model; recorded."""
+        sample = self.client.time_sync()
+        self._compared_us = sample.t4_us
+        verdict = self.clock.add(sample)
+        estimate = self.clock.at(sample.t4_us)
+        self.recorder.clock(
+            ClockRow(
+                device_us=sample.t3_us,
+                host_us=sample.t4_us,
+                host_round_trip_us=sample.round_trip_us,
+                offset_us=estimate.offset_us,
+                offset_low_us=estimate.low_us,
+                offset_high_us=estimate.high_us,
+                drift_ppm=estimate.drift_ppm,
+                drift_low_ppm=estimate.drift_low_ppm,
+                drift_high_ppm=estimate.drift_high_ppm,
+                verdict=verdict.name,
+            )
+        )
+        if verdict in (Verdict.JUMP, Verdict.WRAP):
+            by = f" by {self.clock.jump_us:+.0f} µs" if verdict is Verdict.JUMP else ""
+            self.recorder.event(sample.t3_us, "clock", f"{verdict.value}{by}")
 
     def _seen_us(self) -> int:
         """Device time of the board's newest answer."""
@@ -254,6 +282,8 @@ class Electrode:
             given += self._take(self.bench.advance(min(max(due, self.bench.now_us), end)))
             self._renew()
         given += self._take(self.bench.advance(end))
+        if not self.bench.stepped and host_us() - self._compared_us >= SYNC_US:
+            self._compare_clocks()
         self._watch_state()
         self.plant_us = t_us
         self.recorder.tick()

@@ -80,7 +80,7 @@ CREATE TABLE pulses (
 CREATE TABLE events (
   event_index INTEGER PRIMARY KEY,
   device_us INTEGER NOT NULL,
-  kind TEXT NOT NULL,                -- handshake, armed, state, fault, clamp, nack, renew, deadline, stop
+  kind TEXT NOT NULL,                -- handshake, armed, state, fault, clamp, nack, renew, deadline, clock, stop
   decision_id INTEGER,
   code INTEGER,                      -- State, Fault bits, Clamp bits, NackCode or µs, as the kind says
   text TEXT NOT NULL,
