@@ -37,8 +37,8 @@ MARK = b"sea-dbs.build->\0"  # ports/common/image.c: the 32 bytes after it hold 
 HASH_BYTES = 32
 IMAGE_JSON = "image.json"
 FORMATS = ("int8", "fp32", "fp16")
-_BARE = ("-O2", "-ffreestanding", "-ffunction-sections", "-fdata-sections", "-ffp-contract=off")
-_LINK = ("-nostartfiles", "-specs=nano.specs", "-Wl,--gc-sections", "-Wl,--build-id=none", "-Wl,--strip-debug")
+BARE_FLAGS = ("-O2", "-ffreestanding", "-ffunction-sections", "-fdata-sections", "-ffp-contract=off")
+LINK_FLAGS = ("-nostartfiles", "-specs=nano.specs", "-Wl,--gc-sections", "-Wl,--build-id=none", "-Wl,--strip-debug")
 _HOST = ("-O2", "-ffp-contract=off", "-Wl,--build-id=none")
 _ELEMENT_BYTES = {
     "int8_t": 1, "uint8_t": 1, "int16_t": 2, "uint16_t": 2, "_Float16": 2, "__fp16": 2,
@@ -130,7 +130,7 @@ def image_sources(target: Target) -> list[Path]:
 def image_flags(target: Target, model_hash: bytes | None) -> tuple[str, ...]:
     """Compiler flags of a board's firmware; no path of this machine enters the image."""
     includes = [CORE, COMMON, target.folder] if target.is_host else [CORE, COMMON, CORTEX_M, target.folder]
-    flags = [*WARNINGS, *(_HOST if target.is_host else (*target.flags, *_BARE, *_LINK))]
+    flags = [*WARNINGS, *(_HOST if target.is_host else (*target.flags, *BARE_FLAGS, *LINK_FLAGS))]
     if not target.is_host:
         flags += ["-T", str(target.folder / "link.ld"), "-L", str(CORTEX_M)]
     if target.virtual:
@@ -319,7 +319,7 @@ def policy_size(target: Target, policy: Path) -> tuple[int, int]:
     Raises:
         UserError: no compiler, or a failed compilation.
     """
-    flags = _HOST[:-1] if target.is_host else (*target.flags, *_BARE)
+    flags = _HOST[:-1] if target.is_host else (*target.flags, *BARE_FLAGS)
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "policy.o"
         run_compiler(
