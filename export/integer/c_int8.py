@@ -203,7 +203,7 @@ class _Writer:
                 kernels.append((_gru_tables() if name == "gru" else "") + kernel(name))
         head = (
             f"/* Generated, not for editing: an int8 policy, {m.n_obs} values -> {m.slots} slots x (no pulse, pulse).\n"
-            f" * {weight_bytes(m):,} bytes of constants. A step of the observation is {m.obs_scale:.6g} of P_beta/1000,\n"
+            f" * {weight_bytes(m):,} bytes of constants. One step of P_beta/1000 is {m.obs_scale:.6g},\n"
             f" * a logit of 1.0 is 2^{m.logit_bits}. Research use only, not for human use. */\n"
         )
         includes = '#include "sea_policy.h"\n' + ("\n#include <stdbool.h>\n" if "mean" in self.kernels else "")

@@ -40,9 +40,10 @@ def quantise(model: IntegerModel, observation: NDArray[np.float32]) -> NDArray[n
 
 
 def dequantise(model: IntegerModel, observation: NDArray[np.int8]) -> NDArray[np.float32]:
-    """int8 observation -> P_beta/1000, as the float formats see it."""
-    steps = observation.astype(np.float64) - model.q_zero
-    return (steps * model.obs_scale + model.q_centre / Q16).astype(np.float32)
+    """int8 observation -> P_beta/1000, as the float formats see it, bit by bit."""
+    steps = (observation.astype(np.int32) - model.q_zero).astype(np.float32)
+    found: NDArray[np.float32] = steps * np.float32(model.obs_scale) + np.float32(model.q_centre / Q16)
+    return found
 
 
 def run(model: IntegerModel, observation: NDArray[np.int8]) -> NDArray[np.int32]:
