@@ -66,6 +66,9 @@ class HostTimed(Paced):
         """Look whether the device still answers, once a renewal."""
         raise NotImplementedError
 
+    def _goodbye(self) -> None:
+        """Let go of the device."""
+
     # -- the interface -------------------------------------------------------------------------------------------------
 
     @property
@@ -131,7 +134,13 @@ class HostTimed(Paced):
                 shots,
             )
             self._guarded(lambda: self._program(held))
-            self._expire(now_us())  # loading takes time
+            now = now_us()  # loading takes time
+            if start_us == 0:  # "now"
+                later_us = now - held.start_us
+                held.start_us = now
+                held.shots = deque(shot._replace(start_us=shot.start_us + later_us) for shot in held.shots)
+                reply = reply._replace(start_us=now)
+            self._expire(now)
             if self._state not in (State.ARMED, State.CLOSED_LOOP):
                 return Reply(NackCode.STATE, int(self._state))
             if self._now is None or now_us() >= self._end(self._now):
@@ -167,6 +176,8 @@ class HostTimed(Paced):
         with suppress(UserError):
             self.stop()
         with self._lock:
+            with suppress(UserError):
+                self._goodbye()
             self._closing = True
             self._wake.notify_all()
         if self._thread.is_alive():

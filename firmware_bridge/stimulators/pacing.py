@@ -22,6 +22,7 @@ ANSWER_S = 0.25  # s within which a device must have answered
 PACE_S = 0.002  # s, longest sleep of the thread while a decision is under way
 IDLE_S = 0.1  # s, and else
 GAP_MIN_US = LIMITS["SLOT_PERIOD_MIN_US"].value  # µs from pulse to pulse
+WAY_US = 5_000  # µs that a trigger may take to the device: none is sent so near the lease's end
 T = TypeVar("T")
 
 
@@ -130,13 +131,16 @@ class Paced:
     def _shoot(self, held: Held, shot: Shot, now: int) -> None:
         """Give a shot that is due: whole, slot by slot, or not at all."""
         end_us = now + shot.duration_us
-        whole = shot.pulses > 1 and end_us <= self._lease_until_us and now - shot.start_us <= held.period_us // 4
+        last_us = self._lease_until_us - WAY_US
+        whole = shot.pulses > 1 and end_us <= last_us and now - shot.start_us <= held.period_us // 4
         whole = whole and (self._next is None or end_us <= self._next.start_us)
         if shot.pulses > 1 and not (whole and self._near(now) and self._send(held, shot, now)):
             held.shots.extendleft(reversed(singles(shot)))
         elif shot.pulses == 1:
             if now - shot.start_us > held.period_us // 2:
                 self._count(slots_late=1)
+            elif now > last_us:
+                self._count(slots_lapsed=1)
             elif not self._near(now):
                 self._count(slots_too_soon=1)
             else:

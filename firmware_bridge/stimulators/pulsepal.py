@@ -26,6 +26,7 @@ from firmware_bridge.stimulators.pacing import ANSWER_S, Held, PromptLink
 from firmware_bridge.stimulators.shots import Shot
 
 MENU, HANDSHAKE, ONE_PARAMETER, TRIGGER, ABORT, DISCONNECT = 213, 72, 74, 77, 80, 81
+CONTINUOUS_NEVER = 82  # would stimulate without end: never sent
 HELLO = 75  # answer to the handshake
 CYCLE_US = 50  # µs
 WIDTH_US = 100  # µs, the only multiple of 50 µs from 60 to 120
@@ -107,6 +108,9 @@ class PulsePal(HostTimed):
     def _halt(self) -> None:
         self._tell(ABORT)
         self._alive()  # the stop itself has no answer
+
+    def _goodbye(self) -> None:
+        self._tell(DISCONNECT)
 
     def _alive(self) -> None:
         before = self.firmware
