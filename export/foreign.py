@@ -26,24 +26,10 @@ from sea_dbs.config import config_from_mapping
 
 OPSETS = range(17, 22)  # onnx operator sets that FP16, INT8 and C were made from in the tests
 MAX_BYTES = 256 << 20  # four times the paper's actor: no policy for a board is larger
-EXAMPLE = """\
-format: sea-dbs-policy-1
-name: threshold          # your policy's name, in tables and in the file's metadata
-preset: paper            # the plant it was made for: paper, paper-released, realtime
-environment: {}          # settings of that plant that differ from the preset
-n_obs: 1000              # values of an observation, oldest first
-slots: 50                # pulse slots of a decision
-slot_us: 20000           # length of a slot (µs)
-amplitude_uA: 3000       # of a pulse (µA, on the device)
-width_us: 60             # of its first phase (µs)
-divisor: 1000            # the graph takes P_beta (spikes²/s²) divided by this
-opset: 20                # of the ONNX file
-state: 0                 # values of a recurrent policy's state, 0 without
-"""
 
 
 class PolicyManifest(BaseModel):
-    """What the owner of an ONNX file says about it; `EXAMPLE` is such a file (YAML or JSON)."""
+    """What the owner of an ONNX file says about it; YAML or JSON; ``sea-dbs export --help`` shows one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -178,13 +178,31 @@ def as_json(
     }
 
 
-def sentence(row: Row) -> str:
+def sentence(row: Row, reference: str = "torch") -> str:
     """A row in words."""
     if row.largest_changed_margin is None:
-        changed = f"all {row.decisions:,} decisions as in torch"
+        changed = f"all {row.decisions:,} decisions as in {reference}"
     else:
         changed = (
-            f"{row.changed:,} of {row.decisions:,} decisions differ from torch, at margins up to "
+            f"{row.changed:,} of {row.decisions:,} decisions differ from {reference}, at margins up to "
             f"{row.largest_changed_margin:.2g}"
         )
     return f"{changed}, logits within {row.max_logit_difference:.1g}, {row.latency_p50_us:.0f} µs a decision (p50)"
+
+
+def outcome_sentence(outcome: Mapping[str, Any] | None) -> list[str]:
+    """The closed loop in words, a line for each precision but the reference."""
+    if outcome is None:
+        return []
+    lines = []
+    for name, row in outcome["rows"].items():
+        bounds = row["difference"]["P_beta_percent_ci95"]
+        if name != outcome["reference"]:
+            between = "" if bounds is None else f" (95 % interval {bounds[0]:+.2f} to {bounds[1]:+.2f})"
+            lines.append(
+                f"closed loop, {name} against {outcome['reference']} on {len(outcome['seeds'])} held-out plants: "
+                f"P_beta {row['difference']['P_beta_percent']:+.2f} %{between}, duty {row['difference']['duty']:+.4f}"
+            )
+    if lines and outcome["what"] != "reacts":
+        lines.append(f"this policy is {outcome['what']}: equal outcomes of its precisions show little")
+    return lines

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from envs.basal_ganglia import OBSERVATION_SCALE
 from envs.errors import UserError
-from envs.stimulation import PLANT_MS_PER_US, UA_CM2_PER_UA
-from export import chain, closed_loop, cost, graph, manifest, parity
+from export import chain, closed_loop, cost, graph, manifest, parity, targets
 from export.manifest import Hashes, Manifest, ModelFile, Normalisation, Tensor
 from export.observations import CALIBRATION_SEEDS, gather
 from export.parity import Float, Row
@@ -41,6 +40,7 @@ class Settings:
     """How a policy is exported; the defaults are the command's."""
 
     precisions: Sequence[str] = PRECISIONS
+    targets: Sequence[str] = ()  # C sources; the boards are compiled by who calls
     seconds: float = SECONDS
     closed_loop_seeds: int = closed_loop.SEEDS  # 0: none is run
     compare_other: bool = True  # the other actor too, untrained: what its size costs
@@ -55,6 +55,7 @@ class Settings:
                 raise UserError(f"unknown precision '{name}': choose from {', '.join(PRECISIONS)}")
         if not self.precisions or len(set(self.precisions)) != len(self.precisions):
             raise UserError(f"--precisions names none, or one twice: choose from {', '.join(PRECISIONS)}")
+        targets.check(self.targets, self.precisions)
         closed_loop.check_seeds(self.closed_loop_seeds)
 
 
@@ -67,31 +68,13 @@ class Evidence:
     margins: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
 
-def export_run(
-    run: Path,
-    out: Path,
-    *,
-    overwrite: bool = False,
-    seconds: float = SECONDS,
-    quiet: bool = False,
-    env_factory: EnvFactory = make_env,
-    closed_loop_seeds: int = closed_loop.SEEDS,
-    precisions: Sequence[str] = PRECISIONS,
-) -> tuple[Manifest, list[Row]]:
-    """Export a run's policy in every precision; see `export_source`.
+def export_run(run: Path, out: Path, **settings: Any) -> tuple[Manifest, list[Row]]:
+    """Export a run's policy; ``settings`` are those of `Settings`. See `export_source`.
 
     Raises:
         UserError: no readable policy, or as `export_source`.
     """
-    settings = Settings(
-        precisions=precisions,
-        seconds=seconds,
-        closed_loop_seeds=closed_loop_seeds,
-        overwrite=overwrite,
-        quiet=quiet,
-        env_factory=env_factory,
-    )
-    return export_source(read_run(run), out, settings)
+    return export_source(read_run(run), out, Settings(**settings))
 
 
 def export_source(source: Source, out: Path, settings: Settings) -> tuple[Manifest, list[Row]]:
@@ -113,6 +96,7 @@ def export_source(source: Source, out: Path, settings: Settings) -> tuple[Manife
     )
     steps = facts["steps"]
     models = build(source, settings.precisions, calibration, steps)
+    in_c = targets.c_sources(models, source.plain("fp32")) if settings.targets else None
     evidence = measure(source, models, observations, steps)
     if settings.compare_other and source.origin == "run" and not source.interface.state:
         other = untrained(source, UNTRAINED_SEED)
@@ -126,6 +110,8 @@ def export_source(source: Source, out: Path, settings: Settings) -> tuple[Manife
     )
     prepare_output_dir(out, overwrite=settings.overwrite, resume=not settings.overwrite)
     _write_models(out, source, models)
+    if in_c is not None:
+        targets.write(out, *in_c)
     _write_npz(out / "observations.npz", {"observation": observations})
     _write_npz(out / "calibration.npz", {"observation": calibration})
     _write_evidence(out, source, evidence, facts, outcome)
@@ -199,8 +185,8 @@ def describe(source: Source, models: Mapping[str, bytes]) -> Manifest:
         normalisation=Normalisation(quantity="P_beta", unit="spikes²/s²", divisor=OBSERVATION_SCALE),
         slots=what.slots,
         slot_us=1e6 / (config.stim_hz or 1.0),
-        amplitude_uA=round((config.amplitude_uA_cm2 or 0.0) / UA_CM2_PER_UA, 6),
-        width_us=round((config.width_ms or 0.0) / PLANT_MS_PER_US, 6),
+        amplitude_uA=source.amplitude_uA,
+        width_us=source.width_us,
     )
 
 

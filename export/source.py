@@ -14,6 +14,7 @@ from torch import nn
 
 from envs.basal_ganglia import OBSERVATION_SCALE
 from envs.errors import UserError
+from envs.stimulation import PLANT_MS_PER_US, UA_CM2_PER_UA
 from export import graph
 from export.graph import Interface
 from export.precision import wrap
@@ -49,6 +50,16 @@ class Source:
     opset: int
     plain: Callable[[str], bytes]
 
+    @property
+    def amplitude_uA(self) -> float:
+        """Amplitude of a pulse on the device (µA)."""
+        return round((self.config.amplitude_uA_cm2 or 0.0) / UA_CM2_PER_UA, 6)
+
+    @property
+    def width_us(self) -> float:
+        """Width of a pulse's first phase on the device (µs)."""
+        return round((self.config.width_ms or 0.0) / PLANT_MS_PER_US, 6)
+
     def build(self, precision: str) -> bytes:
         """ONNX bytes in "fp32" or "fp16", metadata included.
 
@@ -70,6 +81,8 @@ class Source:
             "output": f"{graph.OUTPUT}: (slot, [no pulse, pulse]), float32; a tie gives no pulse",
             "slots": self.interface.slots,
             "slot_us": 1e6 / (config.stim_hz or 1.0),
+            "amplitude_uA": self.amplitude_uA,
+            "width_us": self.width_us,
             "config_sha256": self.config_sha256,
             "weights_sha256": self.weights_sha256,
             "notice": "research use only, not for human use",

@@ -98,7 +98,7 @@ def _evaluate(out: Path) -> None:
 def _export(out: Path) -> None:
     from export.run import export_run
 
-    export_run(out / "run", out / "export", overwrite=True)
+    export_run(out / "run", out / "export", overwrite=True, targets=("c",))
 
 
 def _session(out: Path) -> None:
