@@ -53,6 +53,7 @@ lint: install ## ruff, mypy --strict, import-linter
 
 bench: install ## speed, as ratios measured in one process (benchmarks/)
 	$(BIN)/python -m benchmarks.plant
+	$(BIN)/python -m benchmarks.link
 
 clean: ## remove the environment, caches and outputs
 	rm -rf $(VENV) out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
