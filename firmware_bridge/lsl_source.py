@@ -20,6 +20,7 @@ from firmware_bridge.sources import UNIT, Observation, check_rate, check_values
 from sea_dbs.extras import need
 
 RESOLVE_S = 5.0  # s of host time within which a stream must be found
+SECOND_S = 0.5  # s in which a second stream of the same name would have answered
 ANSWER_S = 2.0  # s within which it must describe itself
 TIMEOUT_S = 0.5  # s beyond its period within which the next sample must have come: more than the longest lease
 SLICE_S = 0.05  # s of one wait inside liblsl, which Ctrl-C cannot interrupt
@@ -45,6 +46,8 @@ class LslSource:
         found = pylsl.resolve_byprop("name", name, minimum=1, timeout=RESOLVE_S)
         if not found:
             raise UserError(f"there is no LSL stream '{name}' (looked for {RESOLVE_S:g} s)")
+        if found:  # a resolver answers with the first that it hears of: another one may follow
+            found = pylsl.resolve_byprop("name", name, minimum=2, timeout=SECOND_S) or found
         if len(found) > 1:
             hosts = ", ".join(sorted(info.hostname() for info in found))
             raise UserError(f"there are {len(found)} LSL streams '{name}' (on {hosts}): which one is not clear")

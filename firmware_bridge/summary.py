@@ -39,6 +39,7 @@ def summarise(path: Path) -> dict[str, Any]:
         "controller": session["controller"],
         "board": session["board"],
         "clock": session["clock"],
+        "source": next((row["text"] for row in events if row["kind"] == "source"), "plant"),
         "decisions": len(done),
         "device_seconds": round(seconds, 6),
         "P_beta": {

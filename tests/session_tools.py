@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -155,6 +156,14 @@ def table_of(folder: Path, name: str) -> list[dict[str, Any]]:
     data = read_session(folder / "session.sqlite")
     rows = {"session": [data.session], "decisions": data.decisions, "pulses": data.pulses, "events": data.events}
     return rows[name]
+
+
+def change_recording(path: Path, *statements: str) -> None:
+    """Alter a recording, as somebody might with any SQLite tool."""
+    with closing(sqlite3.connect(path)) as db:
+        for statement in statements:
+            db.execute(statement)
+        db.commit()
 
 
 def repeatable(folder: Path) -> dict[str, list[dict[str, Any]]]:

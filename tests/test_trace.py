@@ -6,18 +6,16 @@ import json
 import os
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from session_tools import SESSION_COLUMNS, command, make_export, table_of
+from session_tools import SESSION_COLUMNS, change_recording, command, make_export, table_of
 
 from envs.errors import UserError
 from export import chain as policy_chain
@@ -167,10 +165,7 @@ def create(file: str) -> Callable[[Path], None]:
 
 
 def change(session: Path, *statements: str) -> None:
-    with closing(sqlite3.connect(session / "session.sqlite")) as db:
-        for statement in statements:
-            db.execute(statement)
-        db.commit()
+    change_recording(session / "session.sqlite", *statements)
 
 
 def sql(*statements: str) -> Callable[[Path], None]:
