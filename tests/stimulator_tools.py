@@ -40,9 +40,11 @@ class Emulated(NamedTuple):
 def emulated(kind: str, folder: Path, *options: str) -> Iterator[Emulated]:
     """An emulator for the time of the block."""
     log = folder / f"{kind}.log"
-    command = [sys.executable, "-m", "firmware_bridge.stimulators.emulate", kind, "--electrode-log", str(log), *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "firmware_bridge.stimulators.emulate", kind, "--with-parent"]
+    command += ["--electrode-log", str(log), *options]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
+    assert process.stdin is not None
     try:
         port = process.stdout.readline().strip()
         assert process.stdout.readline().startswith("electrode ")
@@ -51,6 +53,7 @@ def emulated(kind: str, folder: Path, *options: str) -> Iterator[Emulated]:
         process.terminate()
         process.wait()
         process.stdout.close()
+        process.stdin.close()
 
 
 class SpyLink(PromptLink):

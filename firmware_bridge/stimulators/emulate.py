@@ -27,10 +27,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--isolator-uA", type=int, default=1800, help="current set by hand on the Pulse Pal's isolator")
     parser.add_argument("--misbehave", choices=MISBEHAVIOURS, help="go wrong in this way")
     parser.add_argument("--after", type=int, default=0, metavar="N", help="but only after N commands")
+    parser.add_argument("--with-parent", action="store_true", help="end when standard input is closed")
     args = parser.parse_args(argv)
+    parent = sys.stdin.fileno() if args.with_parent else None
     device: Device = EmulatedStimJim() if args.kind == "stimjim" else EmulatedPulsePal(args.isolator_uA)
     try:
-        emulator = Emulator(device, args.kind, args.electrode_log, args.misbehave, args.after)
+        emulator = Emulator(device, args.kind, args.electrode_log, args.misbehave, args.after, parent)
         with suppress(KeyboardInterrupt), interruptible(), registered(emulator):
             sys.stdout.write(f"{emulator.port}\nelectrode {emulator.electrode}\n")
             sys.stdout.flush()

@@ -112,12 +112,18 @@ class Misbehaving:
 
 
 class Emulator:
-    """A device on two ptys; `run` serves it until the process is ended."""
+    """A device on two ptys; `run` serves it until the process is ended, or ``parent`` (a pipe's end) is closed."""
 
     def __init__(
-        self, device: Device, kind: str, log: Path | None, misbehave: str | None = None, after: int = 0
+        self,
+        device: Device,
+        kind: str,
+        log: Path | None,
+        misbehave: str | None = None,
+        after: int = 0,
+        parent: int | None = None,
     ) -> None:
-        self.device, self.kind = device, kind
+        self.device, self.kind, self._parent = device, kind, parent
         self._wrong = Misbehaving(device, misbehave, after)
         self._master, self._slave, self.port = _open_pty()
         self._bench, self._bench_slave, self.electrode = _open_pty()
@@ -131,14 +137,17 @@ class Emulator:
                 self._log = log.open("a", buffering=1)
 
     def run(self) -> None:
-        """Serve for ever."""
+        """Serve."""
+        listened = [self._master, self._bench, *([] if self._parent is None else [self._parent])]
         while True:
             now = now_us()
             times = [at for _, at in self._waiting]
             due = self._wrong.next_us()
             wake = min(times if due is None else [*times, due], default=None)
             wait = IDLE_S if wake is None else min(IDLE_S, max(0.0, (wake - now) * 1e-6))
-            ready = select.select([self._master, self._bench], [], [], wait)[0]
+            ready = select.select(listened, [], [], wait)[0]
+            if self._parent is not None and self._parent in ready and not os.read(self._parent, 4096):
+                return
             now = now_us()
             self._give(now)  # what was due before the new command
             if self._master in ready:

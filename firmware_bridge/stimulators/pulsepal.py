@@ -2,12 +2,14 @@
 
 Public documents that this follows (none of their code):
 
-- https://github.com/sanworks/PulsePal/blob/develop/Firmware/PROTOCOL.md: a command is 213, an op code and its data,
-  little-endian; 72 handshake (answer 75, u32 firmware), 74 one parameter (code, channel, value; answer 1 or 0), 77 soft
-  trigger (no answer), 80 stop, 81 disconnect; times in cycles of 50 µs, voltages 0 … 65535 for −10 … +10 V; parameter
-  codes; a command must come in one piece.
-- https://sites.google.com/site/pulsepalwiki/usb-serial-interface/usb-interface-v2-x: the same op codes.
-- https://murineshiftwork.github.io/pypulsepal/concepts/: firmware below 20 is a Pulse Pal 1.
+- https://github.com/sanworks/PulsePal/blob/000c7940f09d23bd035c949bac22629739083a59/Firmware/PROTOCOL.md
+  A command is 213, an op code and its data, little-endian, in one piece; 72 handshake (answer 75, u32 firmware), 74 one
+  parameter (code, channel, value; answer 1 or 0), 77 soft trigger (no answer), 80 stop, 81 disconnect; times in cycles
+  of 50 µs, voltages 0 … 65535 for −10 … +10 V; parameter codes.
+- https://sites.google.com/site/pulsepalwiki/usb-serial-interface/usb-interface-v2-x
+  The same op codes.
+- https://murineshiftwork.github.io/pypulsepal/concepts/
+  Firmware below 20 is a Pulse Pal 1.
 
 Op code 82 (continuous loop) is never sent. One trigger gives one pulse of 100 µs, the only width between 60 and 120 µs
 on its grid; balance is the isolator's.

@@ -2,13 +2,14 @@
 
 Public documents that this follows (none of their code):
 
-- https://github.com/open-ephys/stimjim/blob/master/README.md: ``S<i>,mode0,mode1,period,duration; a0,a1,us; …`` defines
-  one of 10 trains, a bare ``S<i>`` prints it, ``T<i>`` starts it; modes 0 voltage, 1 current, 2 disconnected, 3
-  grounded; ±3.33 mA, ±13.7 V, stages from 20 µs, at most 10 of them.
-- https://github.com/tncslab/stimjim/blob/main/docs/serial-protocol.md §3 (a sibling firmware, which describes the first
-  one's replies): ``T-1`` stops; ``Started T train …``, ``Invalid PulseTrain index.``, ``Train #<n> complete. Delivered
-  <p> pulses.``; a start while a train runs is dropped.
-- https://github.com/tncslab/stimjim/blob/main/docs/hardware-notes.md: amplitudes above 3000 µA are converted wrongly.
+- https://github.com/open-ephys/stimjim/blob/0295f8aa967aa0070155fddea375d42f5c980073/README.md
+  ``S<i>,mode0,mode1,period,duration; a0,a1,us; …`` defines one of 10 trains, a bare ``S<i>`` prints it, ``T<i>`` starts
+  it; modes 0 voltage, 1 current, 2 disconnected, 3 grounded; ±3.33 mA, ±13.7 V, stages from 20 µs, at most 10 of them.
+- https://github.com/tncslab/stimjim/blob/00dc2fae93f86c3dcd3462bf8554091388d8dcbe/docs/serial-protocol.md
+  §3 (a sibling firmware, which describes the first one's replies): ``T-1`` stops; ``Started T train …``, ``Invalid
+  PulseTrain index.``, ``Train #<n> complete. Delivered <p> pulses.``; a start while a train runs is dropped.
+- https://github.com/tncslab/stimjim/blob/00dc2fae93f86c3dcd3462bf8554091388d8dcbe/docs/hardware-notes.md
+  amplitudes above 3000 µA are converted wrongly.
 
 What could not be verified without a device stands in docs/stimulators.md. The link has no CRC, so each definition is
 read back before it is used; nothing on the device looks at balance, so that is done here.
