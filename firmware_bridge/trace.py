@@ -11,12 +11,13 @@ from typing import Any
 
 from envs.errors import UserError
 from export import chain as policy_chain
-from export.chain import CHAIN, ONNX, SOURCE, START, TRAINING, Link
+from export.chain import CHAIN, ONNX, QUANTISED, SOURCE, START, TRAINING, Link
 from export.manifest import MANIFEST
 from firmware_bridge.chain import IMAGE, SESSION, SESSION_LINKS, digest_rows, read_links
 from firmware_bridge.images import Image
 from firmware_bridge.named_images import file_of, image_broken, named_images
 from firmware_bridge.recorder import SESSION_FILE
+from firmware_bridge.rederive import came_again, compiled, derived
 from sea_dbs.config import load_config
 from sea_dbs.files import sha256_file
 from sea_dbs.report.session_data import SessionData, read_session
@@ -69,13 +70,14 @@ class Trace:
         }
 
 
-def trace(session: Path, export: Path | None = None, run: Path | None = None) -> Trace:
+def trace(session: Path, export: Path | None = None, run: Path | None = None, *, rebuild: bool = False) -> Trace:
     """Follow the chain of a recording (its folder or its file) from training to its last row.
 
     Args:
         session: a session's folder, or its session.sqlite.
         export: the export folder; None: where it stood when the session ran, if it is still there.
         run: the run folder, to compute the hashes of its settings and weights.
+        rebuild: make what follows from the ONNX files again, down to the image, and compare.
 
     Raises:
         UserError: no recording, one without a chain, or a folder that is no export or run.
@@ -107,6 +109,8 @@ def trace(session: Path, export: Path | None = None, run: Path | None = None) ->
         else:
             result.rows += _image(link, recorded, data, reach) if name == IMAGE else _policy(link, data, reach)
         before = link.hash if link is not None else before
+    if rebuild and result.broken is None:
+        result.rows = _rebuilt(result.rows, recorded, reach)
     return result
 
 
@@ -245,6 +249,39 @@ def _image(link: Link, recorded: dict[str, Link], data: SessionData, reach: Reac
             wrong = image_broken(image, recorded) if image.sha256 == sha else other
             return [Row(IMAGE, file, sha, BROKEN if wrong else HELD, wrong or "computed again")]
     return [Row(IMAGE, link.note, sha, UNREACHED, "as the board reported it; no export folder within reach names it")]
+
+
+def _rebuilt(rows: list[Row], recorded: dict[str, Link], reach: Reach) -> list[Row]:
+    """The rows with what came of making model, C and image again."""
+    made: dict[str, str] = {}
+    why_not = "no export folder is within reach"
+    if reach.export is not None:
+        try:
+            made = derived(reach.export)
+        except UserError as error:
+            why_not = str(error)
+    result = []
+    for row in rows:
+        if row.link == IMAGE:
+            result.append(_recompiled(row, recorded[IMAGE], reach))
+        elif row.link not in (QUANTISED, SOURCE) or row.file not in made:
+            whole = row.file.endswith(("integer.npz", "sea_policy.c"))
+            result.append(replace(row, detail=f"{row.detail}; not made again: {why_not}") if whole else row)
+        elif wrong := came_again(row.file, recorded[row.link], made):
+            result.append(replace(row, verdict=BROKEN, detail=wrong))
+        else:
+            result.append(replace(row, detail=f"{row.detail}, and made again from the link before: equal"))
+    return result
+
+
+def _recompiled(row: Row, link: Link, reach: Reach) -> Row:
+    try:
+        what = compiled(link.note, reach.export, link.parts.get("image", ""))
+    except UserError as error:
+        return replace(row, detail=f"{row.detail}; not compiled again: {error}")
+    if what is None:
+        return replace(row, detail=f"{row.detail}; these sources, compiled here, make no such image")
+    return replace(row, verdict=HELD, detail=f"compiled again ({what}): equal")
 
 
 def _session(link: Link | None, before: bytes, digest: str, data: SessionData) -> Iterable[Row]:

@@ -27,6 +27,9 @@ def trace(
     run: Annotated[
         Path | None, typer.Option("--run", metavar="DIR", help="Run folder: hash its settings and weights too.")
     ] = None,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Also make model, C source and image again, each from the link before.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the chain as JSON.")] = False,
 ) -> None:
     """Print the chain of hashes from training to a session, computing again what is within reach.
@@ -38,7 +41,7 @@ def trace(
 
     from firmware_bridge.trace import trace as follow
 
-    found = follow(session, export, run)
+    found = follow(session, export, run, rebuild=rebuild)
     if json:
         typer.echo(json_module.dumps(found.as_json(), indent=2, sort_keys=True))
     else:
