@@ -26,10 +26,16 @@ class Emulated(NamedTuple):
     port: str
     log: Path
     process: subprocess.Popen[str]
+    before: int = 0  # pulses of earlier tests
+
+    def fresh(self) -> Emulated:
+        """The same emulator for one more test, its log empty."""
+        return self._replace(before=len(self._replace(before=0).pulses()))
 
     def pulses(self) -> list[dict[str, Any]]:
         """What it has given so far."""
-        return [json.loads(line) for line in self.log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        lines = self.log.read_text().splitlines(keepends=True)[self.before :]
+        return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def times(self) -> list[int]:
         """When (µs of the monotonic clock)."""
