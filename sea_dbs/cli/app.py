@@ -29,6 +29,7 @@ COMMANDS = (
     "export",
     "board",
     "session",
+    "archive",
     "trace",
     "report",
     "doctor",
