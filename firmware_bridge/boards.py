@@ -23,6 +23,7 @@ def start_board(
     model_hash: bytes | None = None,
     realtime: bool = False,
     electrode_log: Path | None = None,
+    steady: bool = False,
     test_build: bool = False,
 ) -> Board:
     """Compile (cached) and start a board, to be used in a ``with`` block: ``.port``, ``.electrode``, ``.kind``,
@@ -30,7 +31,7 @@ def start_board(
 
     With ``policy_dir`` the board holds that export's policy in the given format, is bound to its model hash and can
     decide. ``model_hash`` alone binds a host board to a policy that the host runs. An emulated board always keeps real
-    time; it has a monitor (`QemuBoard.qmp`).
+    time; it has a monitor (`QemuBoard.qmp`); with ``steady`` its time is counted in instructions.
 
     Raises:
         UserError: an unknown board, a missing tool, a policy that does not fit or is not there, or no start.
@@ -39,7 +40,7 @@ def start_board(
         raise UserError(f"there is no board '{kind}': choose one of {', '.join(BOARDS)}")
     if kind != "host" and model_hash is not None and policy_dir is None:
         raise UserError(f"{kind} is bound to a model by its image: give it the export folder (--policy)")
-    image = build_image(kind, policy_dir, format, test_build=test_build)
+    image = build_image(kind, policy_dir, format, test_build=test_build, steady=steady and kind != "host")
     if kind == "host":
         return HostBoard(model_hash, realtime, electrode_log, image=image)
     return QemuBoard(image, electrode_log=electrode_log)

@@ -49,7 +49,10 @@ _ARRAY = re.compile(rf"^[ \t]*static\s+(const\s+)?({'|'.join(_ELEMENT_BYTES)})\s
 
 @dataclass(frozen=True)
 class Image:
-    """A built image. Sizes in bytes: flash = text + data, RAM = data + bss without the stack."""
+    """A built image. Sizes in bytes: flash = text + data, RAM = data + bss without the stack.
+
+    A ``steady`` one never sleeps, so that an emulator can count its time in instructions (`QemuBoard`).
+    """
 
     board: str
     format: str | None  # of the policy; None: no policy
@@ -60,6 +63,7 @@ class Image:
     policy_flash_bytes: int
     policy_ram_bytes: int
     compiler: str
+    steady: bool
     folder: Path
 
     @property
@@ -149,6 +153,7 @@ def build_image(
     out_dir: Path | None = None,
     *,
     test_build: bool = False,
+    steady: bool = False,
 ) -> Image:
     """Compile the firmware of a board, with an export's policy inside if there is one.
 
@@ -170,6 +175,7 @@ def build_image(
         format=None if policy is None else format,
         links=() if chain is None else chain.links,
         test_build=test_build,
+        steady=steady,
     )
     return image if out_dir is None else _copy(image, out_dir)
 
@@ -182,6 +188,7 @@ def compile_image(
     format: str | None = None,
     links: tuple[Link, ...] = (),
     test_build: bool = False,
+    steady: bool = False,
 ) -> Image:
     """`build_image` for one generated sea_policy.c, wherever it stands.
 
@@ -189,7 +196,8 @@ def compile_image(
         UserError: no compiler, or a failed compilation.
     """
     compiler = target.compiler()
-    flags = (*image_flags(target, model_hash), *(("-DSEA_TEST_BUILD",) if test_build else ()))
+    flags = image_flags(target, model_hash)
+    flags += (("-DSEA_TEST_BUILD",) if test_build else ()) + (("-DSEA_STEADY",) if steady else ())
     files = image_sources(target)
     digest = hashlib.sha256("\0".join((compiler, compiler_version(compiler), *flags)).encode())
     for path in [*files, *target.folder.glob("*.ld"), *CORTEX_M.glob("*.ld"), *([policy] if policy else [])]:
@@ -305,6 +313,7 @@ def _build(
         policy_flash_bytes=policy_sizes[0],
         policy_ram_bytes=policy_sizes[1],
         compiler=compiler_version(compiler),
+        steady="-DSEA_STEADY" in flags,
         folder=out,
     )
     facts: dict[str, Any] = {name: value for name, value in asdict(image).items() if name != "folder"}

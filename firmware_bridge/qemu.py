@@ -1,7 +1,7 @@
 """An emulated board: QEMU runs the very image that a device of this kind would run, in real time, on two ptys.
 
-Two hundred lines of nothing but starting, stopping and asking; what the board does is its firmware's. `guard.py` stands
-between this process and QEMU, so that none is left behind however this process ends.
+What the board does is its firmware's; here it is only started, stopped and asked. `guard.py` stands between this process
+and QEMU, so that none is left behind however this process ends.
 """
 
 from __future__ import annotations
@@ -32,13 +32,16 @@ from sea_dbs.files import atomic_write_text, writing
 
 QMP_S = 5.0  # host time within which QEMU answers its monitor
 POWER_ON_STEP = 16  # resets between two power-ons that still get session numbers of their own
+ICOUNT = "shift=5,align=on,sleep=on"  # 32 ns an instruction, held back to real time
 _PTY = re.compile(r"redirected to (\S+) \(label (link|electrode)\)")
 
 
 class QemuBoard:
     """An emulated board for the time of a ``with`` block.
 
-    It keeps real time. QEMU looks for a peer on its ptys once a second, so a first answer can take a second; nothing is
+    It keeps real time. The emulator's own stutter (milliseconds on a busy machine) shows in its device time, unless the
+    image is a ``steady`` one: then time is counted in instructions, 32 ns each (31 MHz, one a cycle), the pulses of one
+    machine are those of another, and a core of this machine is busy all the while. QEMU looks for a peer on its ptys once a second, so a first answer can take a second; nothing is
     lost. `qmp` reaches the emulator's monitor for faults: ``stop``, ``cont``, ``system_reset``, ``quit``.
 
     Raises:
@@ -134,6 +137,7 @@ class QemuBoard:
             *("-chardev", "pty,id=link", "-serial", "chardev:link"),
             *("-chardev", f"pty,id=electrode{log}", "-serial", "chardev:electrode"),
             *("-qmp", f"unix:{self._folder / 'qmp'},server=on,wait=off"),
+            *(("-icount", ICOUNT) if self.image.steady else ()),
             *("-device", f"loader,addr={ram.origin + ram.size - LAUNCHER_BYTES:#x},data={power_on},data-len=4"),
         ]
 

@@ -87,11 +87,18 @@ def _emulated(kind: str):  # type: ignore[no-untyped-def]  # typer reads the inn
         format: Format = "int8",
         realtime: Annotated[bool, typer.Option("--realtime", help="Always so on an emulated board.")] = True,
         electrode_log: Log = None,
+        steady: Annotated[
+            bool,
+            typer.Option(
+                "--steady",
+                help="Count device time in instructions: exact pulses, slower link, a busy core of this machine.",
+            ),
+        ] = False,
     ) -> None:
         del realtime
         from firmware_bridge.boards import start_board
 
-        board = start_board(kind, policy_dir=policy, format=format, electrode_log=electrode_log)
+        board = start_board(kind, policy_dir=policy, format=format, electrode_log=electrode_log, steady=steady)
         _keep(board)
 
     return run

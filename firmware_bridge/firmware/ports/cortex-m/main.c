@@ -176,6 +176,7 @@ static void decide(void)
 #endif
 }
 
+#ifndef SEA_STEADY
 static bool has_work(void)
 {
 #if BOARD_ELECTRODE
@@ -184,6 +185,21 @@ static bool has_work(void)
     }
 #endif
     return uart_has_bytes(HAL_LINK);
+}
+#endif
+
+/* Until an interrupt. Not where time is counted by instructions (QEMU -icount): a core that sleeps gets its time from the
+ * emulating machine, with all its stutter. */
+static void sleep(void)
+{
+#ifndef SEA_STEADY
+    /* With interrupts off nothing can come between looking and sleeping; what is pending wakes all the same. */
+    (void)irq_off();
+    if (!has_work()) {
+        __asm volatile("dsb\n\twfi" ::: "memory");
+    }
+    irq_restore(0);
+#endif
 }
 
 static uint8_t reset_cause(void)
@@ -229,11 +245,6 @@ __attribute__((noreturn)) void board_main(void)
             seen = ticks;
             hal_watchdog_kick();
         }
-        /* With interrupts off nothing can come between looking and sleeping; what is pending wakes all the same. */
-        (void)irq_off();
-        if (!has_work()) {
-            __asm volatile("dsb\n\twfi" ::: "memory");
-        }
-        irq_restore(0);
+        sleep();
     }
 }
