@@ -41,6 +41,7 @@ from firmware_bridge.reasons import nack_text, range_text, refusal_text
 
 NO_MODEL = bytes(32)  # "no policy": a classical controller decides
 ATTEMPT_S = 0.25  # an unanswered frame is sent again after this time
+OBSERVE_ATTEMPT_S = 0.75  # and an observation of five frames, which an emulated UART takes in about 0.1 s
 BUSY_S = 0.05  # pause before a busy board is asked again
 
 Accept = Callable[[Message, set[int]], bool]  # (message, sequences sent) -> is it the reply?
@@ -63,6 +64,7 @@ class BoardClient:
         self._nonce = os.urandom(16) if nonce is None else nonce
         self._handshakes = 0
         self._last_sync_us = 0
+        self.renewed: Ack | None = None  # the answer to the RENEW that went with the last observation
 
     def __enter__(self) -> BoardClient:
         return self
@@ -160,17 +162,20 @@ class BoardClient:
         start_us: int,
         lease_ms: int = LIMITS["LEASE_DEFAULT_MS"].value,
         sampling: Sampling | None = None,
+        renew: int | None = None,
     ) -> Decided | Nack:
         """Let the board decide on an observation, (n_obs,) int8 at its policy's input scale.
 
-        The reply is what it decided, applied or refused, with its logits; or why it did not even decide.
+        The reply is what it decided, applied or refused, with its logits; or why it did not even decide. ``renew``: a
+        decision whose lease is renewed by the same writing, so that it lives through a slow link; see `renewed`.
 
         Raises:
             UserError: no observation, or no whole answer.
         """
         answer = Gather(decision_id)
         parts = cut(decision_id, values, start_us=start_us, lease_ms=lease_ms, sampling=sampling)
-        self._ask(parts, answer)
+        self._ask(parts if renew is None else [Renew(renew), *parts], answer, OBSERVE_ATTEMPT_S)
+        self.renewed = answer.renewed
         return answer.nack or answer.decided()
 
     def renew(self, decision_id: int) -> Ack | Nack:
@@ -220,14 +225,16 @@ class BoardClient:
         assert isinstance(reply, Ack | Nack)
         return reply
 
-    def _ask(self, message: Message | Sequence[Message], accept: Accept) -> Message:
-        event = self._exchange(message, accept, time.monotonic() + self.timeout_s)
+    def _ask(self, message: Message | Sequence[Message], accept: Accept, attempt_s: float = ATTEMPT_S) -> Message:
+        event = self._exchange(message, accept, time.monotonic() + self.timeout_s, attempt_s)
         if event is None:
             name = (message if isinstance(message, Message) else message[0]).layout.name
             raise UserError(f"no answer to {name} from the board at {self.link.name} within {self.timeout_s:g} s")
         return event.message
 
-    def _exchange(self, message: Message | Sequence[Message], accept: Accept, end: float) -> Received | None:
+    def _exchange(
+        self, message: Message | Sequence[Message], accept: Accept, end: float, attempt_s: float = ATTEMPT_S
+    ) -> Received | None:
         """Send until a reply is accepted. Each attempt has a sequence of its own: the board ignores repeated ones."""
         sent: set[int] = set()
         while time.monotonic() < end:
@@ -236,7 +243,7 @@ class BoardClient:
                 frames.append(self.connection.send(part))
                 sent.add(self.connection.sequence)
             self.link.write(b"".join(frames))
-            attempt_end = min(end, time.monotonic() + ATTEMPT_S)
+            attempt_end = min(end, time.monotonic() + attempt_s)
             damaged = False
             while not damaged and (left := attempt_end - time.monotonic()) > 0:
                 reply: Received | None = None

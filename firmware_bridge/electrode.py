@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from firmware_bridge.clock import ClockModel, Verdict
 from firmware_bridge.codes import Cause, Clamp, Fault, NackCode, State
 from firmware_bridge.limits import LIMITS
 from firmware_bridge.messages import Ack, HelloAck, Nack
+from firmware_bridge.observation import Decided, Sampling
 from firmware_bridge.order import Order
 from firmware_bridge.reasons import nack_text
 from firmware_bridge.recorder import ClockRow, PulseRow, Recorder
@@ -61,7 +62,8 @@ class Electrode:
         width_us: ordered width of each phase.
         lease_ms: lease of each decision.
         model_hash: what the board was shaken hands with, for a fresh handshake after FALLBACK.
-        latency_us: from sample to slot 0; 0 in lockstep.
+        latency_us: from sample to slot 0; 0 in lockstep, and in real time for a decision that starts as it arrives.
+        slots: slots of a decision, needed where the board decides.
     """
 
     def __init__(
@@ -75,12 +77,13 @@ class Electrode:
         width_us: int = round(DEVICE_WIDTH_US),
         lease_ms: int = LEASE_MS,
         latency_us: int = 0,
+        slots: int = 1,
         model_hash: bytes = NO_MODEL,
     ) -> None:
         self.client, self.bench, self.recorder = client, bench, recorder
         self.slot_us = slot_us
         self.amplitude_uA, self.width_us, self.lease_ms = amplitude_uA, width_us, lease_ms
-        self.latency_us = latency_us
+        self.latency_us, self.slots = latency_us, slots
         self.offset_us = 0
         self.plant_us = 0  # where the plant stands
         self.deadline_misses = 0
@@ -187,14 +190,25 @@ class Electrode:
             UserError: a value out of range, the board does not answer, it is in SAFE_OFF or was stopped, or the plant
                 is hopelessly behind real time.
         """
-        order = self._send(mask)
+        return self._place(lambda: self._send(mask))
+
+    def observe(self, values: NDArray[np.int8], sampling: Sampling) -> Order:
+        """Let the board decide on an observation, (n_obs,) int8, whose newest sample is the plant's present one.
+
+        Raises:
+            UserError: as `order`.
+        """
+        return self._place(lambda: self._send_observation(values, sampling))
+
+    def _place(self, send: Callable[[], Order]) -> Order:
+        order = send()
         if order.refused_in(State.FALLBACK):
             self.resumptions += 1
             self.recorder.event(order.ack_us, "nack", f"{order.reason}: shaking hands afresh", code=NackCode.STATE)
             self._state = State(shake_hands(self.client, self.bench, self._model_hash).state)
             self.recorder.event(self._seen_us(), "handshake", "afresh, after FALLBACK")
             self.arm()
-            order = self._send(mask)
+            order = send()
         late_us = order.ack_us - order.start_us
         if order.nack is not None:
             code = order.nack.code
@@ -214,10 +228,10 @@ class Electrode:
         self._waiting = order
         return order
 
-    def _send(self, mask: Sequence[int]) -> Order:
+    def _next_decision(self) -> tuple[int, int, int, float]:
+        """A new decision id: device time of the sample, of slot 0 (0: at once), and now; the host's time."""
         sample_us = self.plant_us + self.offset_us
-        start_us = sample_us + self.latency_us
-        bits = tuple(int(bit) for bit in mask)
+        start_us = sample_us + self.latency_us if self.bench.stepped or self.latency_us else 0
         self._decision_id += 1
         sent_us, host_sent = self.now_us(), time.time()
         self.lag_us = sent_us - sample_us
@@ -226,6 +240,44 @@ class Electrode:
                 f"the plant cannot keep up with real time: it is {self.lag_us / 1e6:.1f} s behind after "
                 f"{self._decision_id - 1} decisions; run the session without --realtime, or on a faster machine"
             )
+        return sample_us, start_us, sent_us, host_sent
+
+    def _send_observation(self, values: NDArray[np.int8], sampling: Sampling) -> Order:
+        sample_us, start_us, sent_us, host_sent = self._next_decision()
+        seen = sampling._replace(age_us=max(0, sent_us - sample_us))
+        under_way = None if self.bench.stepped or self._renewal_due() is None else self._orders[-1].decision_id
+        reply = self.client.observe(self._decision_id, values, start_us, self.lease_ms, seen, under_way)
+        if (renewed := self.client.renewed) is not None:  # before whatever else the record says of this decision
+            at = renewed.lease_until_us - 1000 * self.lease_ms
+            self.recorder.event(at, "renew", "lease renewed with the observation", decision_id=under_way)
+        decided = reply if isinstance(reply, Decided) else None
+        nack = reply if isinstance(reply, Nack) else reply.nack
+        mask = () if decided is None else decided.mask
+        ack_us = self._seen_us() if decided is None else decided.decision.decided_us
+        if nack is None:
+            self._contact_us = ack_us
+        return Order(
+            self._decision_id,
+            self.plant_us,
+            sample_us,
+            (start_us or sample_us) if decided is None or nack is not None else decided.decision.start_us,
+            self.slot_us,
+            mask or (0,) * self.slots,
+            mask if nack is None else (0,) * self.slots,
+            0 if decided is None else decided.decision.amplitude_uA,
+            0 if decided is None else decided.decision.width_us,
+            Clamp(0) if decided is None else Clamp(decided.decision.clamp),
+            nack,
+            sent_us,
+            ack_us,
+            host_sent,
+            time.time(),
+            decided,
+        )
+
+    def _send(self, mask: Sequence[int]) -> Order:
+        bits = tuple(int(bit) for bit in mask)
+        sample_us, start_us, sent_us, host_sent = self._next_decision()
         reply = self.client.set_stim(
             self._decision_id, start_us, self.slot_us, bits, self.amplitude_uA, self.width_us, self.lease_ms
         )
@@ -237,7 +289,7 @@ class Electrode:
             self._decision_id,
             self.plant_us,
             sample_us,
-            start_us,
+            reply.start_us if isinstance(reply, Ack) else start_us or sample_us,
             self.slot_us,
             bits,
             bits if accepted else (0,) * len(bits),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from envs.errors import UserError
 from firmware_bridge.layout import TYPES, Message
-from firmware_bridge.messages import Decision, Logits, Nack, Observe, ObserveHead
+from firmware_bridge.messages import Ack, Decision, Logits, Nack, Observe, ObserveHead
 
 FULL = Observe.layout.fields["data"].size  # bytes of a full fragment
 LOGITS_A_FRAME = Logits.layout.fields["values"].size // 4
@@ -89,14 +89,17 @@ class Gather:
         self.decision_id = decision_id
         self.nack: Nack | None = None
         self.decision: Decision | None = None
+        self.renewed: Ack | None = None  # a RENEW that was sent along
         self._parts: dict[int, bytes] = {}
         self._fragments = 0
 
     def __call__(self, message: Message, sent: set[int]) -> bool:
         """Take a message; True when the answer is whole."""
-        if isinstance(message, Nack) and message.of_sequence in sent:
+        if isinstance(message, Nack) and message.of_sequence in sent and message.of_type == _OBSERVE:
             self.nack = message
             return True
+        if isinstance(message, Ack) and message.of_sequence in sent:
+            self.renewed = message
         if isinstance(message, Decision) and message.decision_id == self.decision_id:
             self.decision = message
         elif isinstance(message, Logits) and message.decision_id == self.decision_id:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from firmware_bridge.codes import Clamp, NackCode, State
 from firmware_bridge.messages import Nack
+from firmware_bridge.observation import Decided
 from firmware_bridge.reasons import nack_text
 
 
@@ -27,6 +28,7 @@ class Order(NamedTuple):
     ack_us: int  # device time
     host_sent: float  # s since 1970
     host_ack: float  # s since 1970
+    decided: Decided | None = None  # by the board; ack_us is then when it had decided
 
     @property
     def end_us(self) -> int:

@@ -14,11 +14,14 @@ from export.chain import Chain
 from export.policy import OnnxPolicy
 from firmware_bridge.chain import no_policy
 from firmware_bridge.client import NO_MODEL
+from firmware_bridge.integer_policy import IntegerPolicy, check_format
+from firmware_bridge.sources import open_source
 from sea_dbs.controllers import Controller, make_controller
 from sea_dbs.files import sha256_json
 from sea_dbs.rollout import Env
 
 REALTIME_LATENCY_US = 100_000  # µs from sample to slot 0 with --realtime: a `paper` decision takes about 60 ms here
+EMULATED_LATENCY_US = 400_000  # µs, where an emulated board decides: its UART alone takes about 0.1 s for 1,000 values
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,16 @@ class SessionPlan:
     preset: str | None = None  # None: the policy's
     hz: float = 50.0
     duty: float = 0.5
-    port: str | None = None  # None: start a host board
+    board: str | None = None  # kind of board to start; None: the host board
+    decide_on: str = "host"  # or "board": it is told what was observed
+    source: str = "plant"  # or file:RECORDING, lsl:NAME
+    port: str | None = None  # None: start a board
     electrode: str | None = None  # None: the host board's own
     steps: int = 30
     seed: int = 0
     realtime: bool = False
     latency_ms: float | None = None
+    lsl: bool = False  # stream what is recorded
     overwrite: bool = False
     quiet: bool = False
 
@@ -55,6 +62,7 @@ class Parts:
     width_us: int
     slot_us: int
     latency_us: int
+    board_format: str | None = None  # of the policy that the board holds; None: it holds none
 
 
 def prepare(plan: SessionPlan) -> Parts:
@@ -68,13 +76,17 @@ def prepare(plan: SessionPlan) -> Parts:
         raise UserError("a session needs --policy EXPORT_DIR, or --controller NAME for a baseline")
     if plan.steps < 1:
         raise UserError(f"--steps is {plan.steps}: at least 1 decision is needed")
+    board_format = _check_board(plan)
     chain = no_policy() if plan.policy is None else Chain.of_folder(plan.policy)
-    policy = None if plan.policy is None else OnnxPolicy(plan.policy, plan.precision)
+    policy = None if plan.policy is None else OnnxPolicy(plan.policy, None if board_format else plan.precision)
     preset = plan.preset or (policy.manifest.preset if policy else "paper")
     overrides = dict(policy.manifest.environment) if policy and preset == policy.manifest.preset else {}
     episode = env_config(preset, **overrides).episode_steps
     overrides["episode_steps"] = -(-plan.steps // episode) * episode  # whole episodes: dt divides them
-    env = make_env(preset, **overrides)
+    if plan.source == "plant":
+        env = make_env(preset, **overrides)
+    else:
+        env = open_source(plan.source, env_config(preset, **overrides), steps=plan.steps, realtime=plan.realtime)
     config = base_env(env).config
     slot_us = round(config.slot_ms * 1000)
     hashes = {"env": sha256_json(config.model_dump(mode="json"))}
@@ -92,7 +104,8 @@ def prepare(plan: SessionPlan) -> Parts:
         controller = make_controller(plan.controller, config.slots, slot_us, hz=plan.hz, duty=plan.duty, seed=plan.seed)
     else:
         assert policy is not None
-        controller = policy
+        integers = plan.decide_on == "board" or policy.precision == "int8"
+        controller = IntegerPolicy.of_export(policy.folder) if integers else policy
     return Parts(
         env=env,
         controller=controller,
@@ -103,7 +116,35 @@ def prepare(plan: SessionPlan) -> Parts:
         width_us=round(DEVICE_WIDTH_US if policy is None else policy.manifest.width_us),
         slot_us=slot_us,
         latency_us=_latency(plan, slot_us * config.slots),
+        board_format=board_format,
     )
+
+
+def _check_board(plan: SessionPlan) -> str | None:
+    """The format of the policy that the board of this session holds; None: it holds none.
+
+    Raises:
+        UserError: options that do not go together, or an export without what the board needs.
+    """
+    if plan.decide_on not in ("host", "board"):
+        raise UserError(f"--decide-on is '{plan.decide_on}': host or board is expected")
+    if plan.policy is not None and plan.controller is not None:
+        raise UserError(f"--policy and --controller {plan.controller} both decide: give one of them")
+    if plan.board is not None and plan.port is not None:
+        raise UserError(
+            f"--board {plan.board} starts a board, --port {plan.port} names a running one: give one of them"
+        )
+    if plan.decide_on == "host" and (plan.policy is None or not emulated(plan)):
+        return None  # a host board is bound to the model by an option, and needs no policy
+    if plan.policy is None:
+        raise UserError("--decide-on board needs --policy EXPORT_DIR: a board decides by an exported policy")
+    # An emulated board is bound to the model by its image, so that it holds the policy whoever decides.
+    return check_format(plan.policy, plan.precision if plan.decide_on == "board" else None)
+
+
+def emulated(plan: SessionPlan) -> bool:
+    """Whether the session starts a board that can only keep real time."""
+    return plan.board not in (None, "host")
 
 
 def _latency(plan: SessionPlan, decision_us: int) -> int:
@@ -113,7 +154,11 @@ def _latency(plan: SessionPlan, decision_us: int) -> int:
             raise UserError("--latency-ms belongs to --realtime: in lockstep the clock stands while the host decides")
         return 0
     # One next mask can wait on the board, so that a decision starts at the latest when the next one is taken.
-    latency_us = min(REALTIME_LATENCY_US, decision_us) if plan.latency_ms is None else plan.latency_ms * 1000
-    if not 1 <= latency_us <= decision_us:  # before rounding: nan is refused here too
-        raise UserError(f"--latency-ms is {latency_us / 1000:g}: above 0, to {decision_us / 1000:g} (a decision)")
+    usual_us = EMULATED_LATENCY_US if emulated(plan) and plan.decide_on == "board" else REALTIME_LATENCY_US
+    latency_us = min(usual_us, decision_us) if plan.latency_ms is None else plan.latency_ms * 1000
+    if latency_us != 0 and not 1 <= latency_us <= decision_us:  # before rounding: nan is refused here too
+        raise UserError(
+            f"--latency-ms is {latency_us / 1000:g}: 0 (slot 0 as soon as it is decided), or 0.001 to "
+            f"{decision_us / 1000:g} (a decision)"
+        )
     return round(latency_us)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from envs.errors import UserError
 from firmware_bridge.electrode import Electrode
+from firmware_bridge.integer_policy import IntegerPolicy
 from firmware_bridge.order import Order
 from firmware_bridge.recorder import DecisionRow, Recorder, blob, digest
 from sea_dbs.controllers import Action, Controller, Observation, Policy, check_observation, decide
@@ -64,14 +65,25 @@ class BoardPolicy:
                 f"the controller '{self.inner.name}' answered with {found} where int8 {(1, self.slots)} is expected"
             )
         order = self.electrode.order([int(bit) for bit in mask[0]])
-        self._record(order, checked[0], None if logits is None else logits[0], decide_us)
+        values = self.inner.last[0][0] if isinstance(self.inner, IntegerPolicy) and self.inner.last else None
+        self._record(order, checked[0], None if logits is None else logits[0], decide_us, values=values)
         self.last = order
         return np.array([order.applied_mask], np.int8)
 
     def _record(
-        self, order: Order, observation: NDArray[np.float32], logits: NDArray[np.float32] | None, decide_us: int
+        self,
+        order: Order,
+        observation: NDArray[np.float32],
+        logits: NDArray[np.float32] | None,
+        decide_us: int,
+        *,
+        values: NDArray[np.int8] | None = None,
+        differ: int | None = None,
     ) -> None:
         seen = blob(observation)
+        integers = None if order.decided is None else order.decided.logits
+        if integers is None and isinstance(self.inner, IntegerPolicy) and self.inner.last and order.nack is None:
+            integers = self.inner.last[1][0]
         self.recorder.decision(
             DecisionRow(
                 decision_index=self.decisions,
@@ -95,6 +107,11 @@ class BoardPolicy:
                 host_sent=order.host_sent,
                 host_ack=order.host_ack,
                 host_decide_us=decide_us,
+                whole_us=None if order.decided is None else order.decided.decision.whole_us,
+                observation_int8=None if values is None else values.tobytes(),
+                logits_int32=None if integers is None else integers.astype("<i4").tobytes(),
+                margins_int16=None if order.decided is None else order.decided.decision.margins,
+                logits_differ=differ,
             )
         )
         self.decisions += 1

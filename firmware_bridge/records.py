@@ -30,6 +30,7 @@ CREATE TABLE session (
   latency_us INTEGER NOT NULL,     -- from the newest sample to slot 0, as planned
   offset_us INTEGER,               -- device time = plant time + offset
   board TEXT NOT NULL,             -- kind of board
+  decide_on TEXT NOT NULL DEFAULT 'host', -- who decides: 'host', or 'board' and its format
   env_config TEXT NOT NULL,        -- JSON
   hashes TEXT NOT NULL,            -- JSON: env, config, weights, onnx, model, board_model, schema, limits, firmware
   sea_dbs_version TEXT NOT NULL,
@@ -59,7 +60,12 @@ CREATE TABLE decisions (
   ack_us INTEGER NOT NULL,           -- the board answered it
   host_sent REAL NOT NULL,           -- s since 1970
   host_ack REAL NOT NULL,
-  host_decide_us INTEGER NOT NULL,   -- time that the controller took
+  host_decide_us INTEGER NOT NULL,   -- time that the controller took; where the board decides: to quantise
+  whole_us INTEGER,                  -- the board had it whole, and decided at ack_us; null: the host decided
+  observation_int8 BLOB,             -- int8 (n_obs,), at the scale of an integer policy; null: none decided
+  logits_int32 BLOB,                 -- int32 little-endian (slots, 2), by the board, or by the host's integer policy
+  margins_int16 BLOB,                -- int16 little-endian, of the first slots, by the board
+  logits_differ INTEGER,             -- logits of the board that differ from the reference; null: not checked
   P_beta REAL,                       -- outcome: mean of the next observation
   P_beta_last REAL,                  -- outcome: newest window
   reward REAL,
@@ -127,6 +133,11 @@ class DecisionRow:
     host_sent: float
     host_ack: float
     host_decide_us: int
+    whole_us: int | None = None
+    observation_int8: bytes | None = None
+    logits_int32: bytes | None = None
+    margins_int16: bytes | None = None
+    logits_differ: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -21,16 +22,22 @@ import numpy as np
 from envs.errors import UserError
 from envs.registration import base_env
 from firmware_bridge.bench import Bench
-from firmware_bridge.board import HostBoard, find_electrode
+from firmware_bridge.board import find_board
+from firmware_bridge.boards import Board, start_board
 from firmware_bridge.client import BoardClient
+from firmware_bridge.codes import Feature
+from firmware_bridge.deciding import DecidingBoard
 from firmware_bridge.electrode import BENCH_MODE, LEASE_MS, Electrode, shake_hands
+from firmware_bridge.integer_policy import IntegerPolicy
 from firmware_bridge.links import SerialLink
 from firmware_bridge.messages import HelloAck
-from firmware_bridge.named_images import which_image
-from firmware_bridge.plan import Parts, SessionPlan, prepare
+from firmware_bridge.named_images import check_own, which_image
+from firmware_bridge.plan import Parts, SessionPlan, emulated, prepare
 from firmware_bridge.policy import BoardPolicy
 from firmware_bridge.recorder import SESSION_FILE, Outcome, Recorder, blob
 from firmware_bridge.signals import deaf, interruptible
+from firmware_bridge.sources import NO_PLANT, source_of
+from firmware_bridge.streams import LslStreams
 from firmware_bridge.summary import summarise
 from sea_dbs.files import atomic_write, prepare_output_dir, write_json
 from sea_dbs.manifest import machine
@@ -49,6 +56,8 @@ def run_session(plan: SessionPlan) -> dict[str, Any]:
     Raises:
         UserError: bad input, or what ended the session; STOP was sent, and what was recorded stays readable.
     """
+    if emulated(plan):
+        plan = replace(plan, realtime=True)
     return run_parts(plan, prepare(plan))
 
 
@@ -59,16 +68,25 @@ def run_parts(plan: SessionPlan, parts: Parts) -> dict[str, Any]:
         UserError: as `run_session`.
     """
     with ExitStack() as stack:
+        stack.callback(parts.env.close)
         port, electrode_path, kind = _board(plan, parts, stack)
         bench = stack.enter_context(Bench(electrode_path, stepped=not plan.realtime))
         if not plan.realtime and not bench.stepped:
             raise UserError(f"the board at {port} keeps real time and cannot be stepped: pass --realtime")
         client = stack.enter_context(BoardClient(SerialLink(port)))
         ack = shake_hands(client, bench, parts.model_hash)
+        if plan.decide_on == "board" and not ack.features & Feature.DECIDES:
+            raise UserError(
+                f"the board at {port} holds no policy and cannot decide: start it with "
+                f"'sea-dbs board KIND --policy {plan.policy}'"
+            )
         image = which_image(plan.policy, parts.chain, kind, port, ack.firmware_build)
         prepare_output_dir(plan.out, overwrite=plan.overwrite)
         path = plan.out / SESSION_FILE
-        recorder = stack.enter_context(Recorder(path, _session_row(plan, parts, ack, kind)))
+        row = _session_row(plan, parts, ack, kind)
+        recorder = stack.enter_context(Recorder(path, row))
+        if plan.lsl:
+            recorder.listeners.append(stack.enter_context(LslStreams(row, base_env(parts.env).config.stride_ms)))
         recorder.chain(parts.chain, ack.firmware_build, image, plan.policy)
         electrode = Electrode(
             client,
@@ -78,6 +96,7 @@ def run_parts(plan: SessionPlan, parts: Parts) -> dict[str, Any]:
             amplitude_uA=parts.amplitude_uA,
             width_us=parts.width_us,
             latency_us=parts.latency_us,
+            slots=base_env(parts.env).config.slots,
             model_hash=parts.model_hash,
         )
         recorder.event(bench.now_us, "handshake", f"firmware {ack.firmware_build.hex()[:12]}")
@@ -99,13 +118,7 @@ def closed_loop(parts: Parts, electrode: Electrode, recorder: Recorder, plan: Se
         UserError: from plant, controller, board or recorder; the caller stops the board.
     """
     base = base_env(parts.env)
-    board = BoardPolicy(
-        parts.controller,
-        electrode,
-        recorder,
-        slots=base.config.slots,
-        n_obs=base.config.n_obs,
-    )
+    board = _controller(parts, electrode, recorder, plan)
     if plan.realtime:  # compile and load what a step needs, before a clock runs
         parts.env.reset(seed=plan.seed)
         parts.env.step(np.zeros(base.config.slots, np.int8))
@@ -114,6 +127,9 @@ def closed_loop(parts: Parts, electrode: Electrode, recorder: Recorder, plan: Se
     base.pulse_source = electrode
     electrode.arm()
     offset_us = electrode.synchronise()
+    if (source := source_of(parts.env)) is not None:  # its clock is at 0 where its newest sample was taken
+        recorder.event(offset_us, "source", f"{source.source.name}; {NO_PLANT}")
+        offset_us = electrode.offset_us = offset_us - source.age_us()
     recorder.set_session(offset_us=offset_us, P_beta_first=start.infos[0]["P_beta"])
     if not plan.quiet:
         sys.stderr.write(f"{BENCH_MODE}\n")
@@ -130,6 +146,23 @@ def closed_loop(parts: Parts, electrode: Electrode, recorder: Recorder, plan: Se
             recorder.outcome(step.step - 1, outcome)
             bar.update(1, _state_line(info, electrode))
     recorder.set_session(final_observation=blob(step.next_observation[0]))
+
+
+def _controller(parts: Parts, electrode: Electrode, recorder: Recorder, plan: SessionPlan) -> BoardPolicy:
+    """Who decides: the host, or the board."""
+    config = base_env(parts.env).config
+    if plan.decide_on == "host":
+        return BoardPolicy(parts.controller, electrode, recorder, slots=config.slots, n_obs=config.n_obs)
+    assert isinstance(parts.controller, IntegerPolicy)
+    return DecidingBoard(
+        parts.controller,
+        electrode,
+        recorder,
+        slots=config.slots,
+        n_obs=config.n_obs,
+        new_samples=round(config.decision_ms / config.stride_ms),
+        checked=parts.board_format == "int8",
+    )
 
 
 def _state_line(info: dict[str, Any], electrode: Electrode) -> str:
@@ -195,11 +228,26 @@ def _board(plan: SessionPlan, parts: Parts, stack: ExitStack) -> tuple[str, str,
     if plan.port is None:
         if plan.electrode is not None:
             raise UserError("--electrode belongs to --port: a session that starts its own board knows its electrode")
-        board = stack.enter_context(HostBoard(model_hash=parts.model_hash, realtime=plan.realtime))
-        return board.port, board.electrode, "host board of this session"
+        return _start(plan, parts, stack)
     if plan.electrode is not None:
         return plan.port, plan.electrode, "serial board"
-    return plan.port, find_electrode(plan.port), "host board"
+    found = find_board(plan.port)
+    return plan.port, found.electrode, f"{found.kind} board"
+
+
+def _start(plan: SessionPlan, parts: Parts, stack: ExitStack) -> tuple[str, str, str]:
+    """A board of the session's own."""
+    kind = plan.board or "host"
+    board: Board
+    if parts.board_format is not None:
+        board = start_board(kind, policy_dir=plan.policy, format=parts.board_format, realtime=plan.realtime)
+    elif kind == "host":
+        board = start_board(kind, model_hash=parts.model_hash, realtime=plan.realtime)
+    else:
+        board = start_board(kind)
+    stack.enter_context(board)
+    check_own(board.image, parts.chain)
+    return board.port, board.electrode, "host board of this session" if kind == "host" else kind
 
 
 def _session_row(plan: SessionPlan, parts: Parts, ack: HelloAck, kind: str) -> dict[str, Any]:
@@ -227,6 +275,7 @@ def _session_row(plan: SessionPlan, parts: Parts, ack: HelloAck, kind: str) -> d
         "lease_ms": LEASE_MS,
         "latency_us": parts.latency_us,
         "board": kind,
+        "decide_on": "host" if plan.decide_on == "host" else f"board ({parts.board_format})",
         "env_config": json.dumps(config.model_dump(mode="json"), sort_keys=True),
         "hashes": json.dumps(hashes, sort_keys=True),
         "sea_dbs_version": version("sea-dbs"),

@@ -10,8 +10,13 @@ import numpy as np
 
 from envs.stimulation import DEVICE_AMPLITUDE_UA, DEVICE_WIDTH_US
 from firmware_bridge.audit import audit
-from sea_dbs.report.session_data import read_session
+from sea_dbs.report.session_data import SessionData, read_session
 
+SPLIT_IS = (
+    "the parts of sample_to_pulse: observing (newest sample to the host's frame, the plant's own computing in it), "
+    "link (until the board has it whole), deciding (by whoever decides), waiting (until slot 0 is given); device time, "
+    "but for a host's deciding"
+)
 CONTINUOUS_HZ = 130.0  # the usual continuous stimulation, to which charge is compared
 
 Row = Mapping[str, Any]
@@ -39,6 +44,8 @@ def summarise(path: Path) -> dict[str, Any]:
         "controller": session["controller"],
         "board": session["board"],
         "clock": session["clock"],
+        "decide_on": data.decide_on,
+        "board_logits": _board_logits(data),
         "source": next((row["text"] for row in events if row["kind"] == "source"), "plant"),
         "decisions": len(done),
         "device_seconds": round(seconds, 6),
@@ -56,7 +63,11 @@ def summarise(path: Path) -> dict[str, Any]:
             "sample_to_pulse": _quantiles([round(value) for value in data.sample_to_pulse_us()]),
             "sample_to_pulse_is": "device time from the newest sample to the decision's first pulse, less that pulse's "
             "place in the mask"
-            + (" (0 in lockstep: the clock stands while the host decides)" if session["clock"] == "lockstep" else ""),
+            + (
+                " (0 in lockstep by construction: the clock stands meanwhile)" if session["clock"] == "lockstep" else ""
+            ),
+            "split": {name: _quantiles(list(map(round, us))) for name, us in data.latency_split_us().items()},
+            "split_is": SPLIT_IS,
             "host_decision": _quantiles([row["host_decide_us"] for row in decisions]),
             "order_to_ack": _quantiles([round((row["host_ack"] - row["host_sent"]) * 1e6) for row in decisions]),
         },
@@ -76,6 +87,19 @@ def summarise(path: Path) -> dict[str, Any]:
         "hashes": data.hashes,
         "sea_dbs_version": session["sea_dbs_version"],
         "git_commit": session["git_commit"],
+    }
+
+
+def _board_logits(data: SessionData) -> dict[str, Any] | None:
+    """The board's logits against the integer reference on the host; None: the host decided."""
+    if data.decide_on == "host":
+        return None
+    differ = [row["logits_differ"] for row in data.decisions if row["logits_differ"] is not None]
+    return {
+        "decisions_checked": len(differ),
+        "decisions_that_differ": sum(count > 0 for count in differ),
+        "values_that_differ": sum(differ),
+        "reference": "export.integer, bit by bit" if differ else "none: only int8 is the same arithmetic on the host",
     }
 
 

@@ -28,6 +28,18 @@ def session(
             "--port", metavar="PORT", help="The board, as 'sea-dbs board host' prints it. Without: start one."
         ),
     ] = None,
+    board: Annotated[
+        str | None,
+        typer.Option("--board", metavar="KIND", help="Board to start: host, qemu-m4f, qemu-m7, qemu-m55 (real time)."),
+    ] = None,
+    decide_on: Annotated[
+        str,
+        typer.Option("--decide-on", metavar="host|board", help="Who decides: the host orders, or the board itself."),
+    ] = "host",
+    source: Annotated[
+        str,
+        typer.Option("--source", metavar="plant|file:RECORDING|lsl:NAME", help="Where the observations come from."),
+    ] = "plant",
     steps: Annotated[int, typer.Option("--steps", min=1, help="Decisions.")] = 30,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the plant, and of a random controller.")] = 0,
     realtime: Annotated[
@@ -35,10 +47,16 @@ def session(
     ] = False,
     latency_ms: Annotated[
         float | None,
-        typer.Option("--latency-ms", help="With --realtime: from sample to first slot (100, at most a decision)."),
+        typer.Option(
+            "--latency-ms",
+            help="In real time: from sample to slot 0 (100; 400: an emulated board decides); 0: at once.",
+        ),
     ] = None,
     precision: Annotated[
-        str | None, typer.Option("--precision", metavar="fp16|fp32", help="Of the policy (the export's default).")
+        str | None,
+        typer.Option(
+            "--precision", metavar="fp32|fp16|int8", help="Of the policy (the export's default; int8 on a board)."
+        ),
     ] = None,
     controller: Annotated[
         str | None,
@@ -62,6 +80,9 @@ def session(
     width_us: Annotated[
         int | None, typer.Option("--width-us", help="With --stimulator: width of each phase (the policy's own).")
     ] = None,
+    lsl: Annotated[
+        bool, typer.Option("--lsl", help="Stream what is recorded to the Lab Streaming Layer (docs/recording.md).")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Empty the folder first.")] = False,
 ) -> None:
     """Close the loop over a board: plant, policy, serial link, electrode. Bench mode: simulated electrode only."""
@@ -76,12 +97,16 @@ def session(
         preset=preset,
         hz=hz,
         duty=duty,
+        board=board,
+        decide_on=decide_on,
+        source=source,
         port=port,
         electrode=electrode,
         steps=steps,
         seed=seed,
         realtime=realtime,
         latency_ms=latency_ms,
+        lsl=lsl,
         overwrite=overwrite,
     )
     if stimulator is not None:

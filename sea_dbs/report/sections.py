@@ -133,6 +133,14 @@ def session_section(found: Found, sessions: list[tuple[Part, SessionData]]) -> S
     return Section("session", "Closed loop over a board", lead, blocks)
 
 
+def _checked(data: SessionData) -> str:
+    """How many of the board's decisions had the logits of the host's reference."""
+    differ = [row["logits_differ"] for row in data.decisions if row.get("logits_differ") is not None]
+    if not differ:
+        return ""
+    return f"; logits equal the integer reference bit by bit in {differ.count(0)} of {len(differ)} decisions"
+
+
 def _session_facts(part: Part, data: SessionData) -> Table:
     s, summary = data.session, part.facts
     reasons: dict[str, int] = {}
@@ -142,6 +150,7 @@ def _session_facts(part: Part, data: SessionData) -> Table:
         ("mode", s["mode"]),
         ("controller", s["controller"]),
         ("board, clock", f"{s['board']}, {s['clock']}"),
+        ("decided on", data.decide_on + _checked(data)),
         ("decisions", f"{len(data.done)} of {s['steps']}, {s['slots']} slots of {s['slot_us'] / 1000:g} ms each"),
         ("outcome", s["outcome"] or "the host died before the session ended"),
         ("pulse", f"{s['amplitude_uA'] / 1000:g} mA × {s['width_us']} µs a phase, lease {s['lease_ms']} ms"),

@@ -80,6 +80,10 @@ class SessionData:
 
     def sample_to_pulse_us(self) -> Float:
         """Device time from a decision's newest sample to its first pulse, less that pulse's place in the mask (n,)."""
+        return np.array([given - row["sample_us"] for row, given in self._given()], np.float64)
+
+    def _given(self) -> list[tuple[Row, int]]:
+        """Decisions that gave a pulse, each with the device time of slot 0 as the first pulse shows it."""
         first: dict[int, int] = {}
         for pulse in self.pulses:
             if pulse["decision_id"] is not None:
@@ -89,8 +93,34 @@ class SessionData:
             if row["decision_id"] in first:
                 t = first[row["decision_id"]]
                 slot = round((t - row["start_us"]) / row["slot_period_us"])
-                found.append(float(t - slot * row["slot_period_us"] - row["sample_us"]))
-        return np.array(found)
+                found.append((row, t - slot * row["slot_period_us"]))
+        return found
+
+    @property
+    def decide_on(self) -> str:
+        """Who decides: "host", or "board (FORMAT)"."""
+        return str(self.session.get("decide_on", "host"))
+
+    def latency_split_us(self) -> dict[str, Float]:
+        """`sample_to_pulse_us` in four parts that add up to it, (n,) each; none in lockstep, where the clock stands.
+
+        ``observing``: from the newest sample to the host's frame, less ``deciding`` where the host decides (the
+        plant's own computing time is in it). ``link``: until the board has the whole frame. ``deciding``: by whoever
+        decides. ``waiting``: until slot 0 is given. The frame's leaving is told by the host's model of the board's
+        clock, a host's deciding by the host's clock, all else by the board's.
+        """
+        if self.session["clock"] == "lockstep":
+            return {}
+        parts = []
+        for row, given in self._given():
+            sent, arrived, answered = row["sent_us"] - row["sample_us"], row.get("whole_us"), row["ack_us"]
+            if arrived is None:
+                deciding = row["host_decide_us"]
+                parts.append((sent - deciding, answered - row["sent_us"], deciding, given - answered))
+            else:
+                parts.append((sent, arrived - row["sent_us"], answered - arrived, given - answered))
+        table = np.array(parts, np.float64).reshape(-1, 4)
+        return dict(zip(("observing", "link", "deciding", "waiting"), table.T, strict=True))
 
     def host_decision_us(self) -> Float:
         """Time that the controller took on the host, of each decision (n,)."""

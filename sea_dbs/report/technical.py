@@ -128,8 +128,8 @@ def latency_section(found: Found, sessions: Sessions) -> Section:
     if any(data.session["clock"] == "lockstep" for _, data in sessions):
         blocks.append(
             Text(
-                "In lockstep the clock of plant and board stands while the host decides, so newest sample to pulse is "
-                "0 by construction. A session with --realtime measures it."
+                "In lockstep the clock of plant and board stands while host or board decides, so newest sample to "
+                "pulse is 0 by construction. A session with --realtime measures it."
             )
         )
     return Section("latency", "How fast", "", blocks)
@@ -149,10 +149,23 @@ def _export_latencies(part: Part, *, many: bool) -> dict[str, NDArray[np.floatin
 def _latency_table(sessions: Sessions) -> Table:
     rows = []
     for part, data in sessions:
+        who = "host" if data.decide_on == "host" else f"board {data.session['board']}"
+        split = data.latency_split_us()
+        words = {
+            "observing": "· newest sample to the host's frame",
+            "link": "· link: frame sent to whole on the board",
+            "deciding": f"· deciding, by the {who}",
+            "waiting": "· waiting for slot 0",
+        }
         ack = [(row["host_ack"] - row["host_sent"]) * 1e6 for row in data.decisions]
         rows += [
             (part.name, "newest sample to pulse, device time", *_quantiles(data.sample_to_pulse_us())),
-            (part.name, "decision on the host", *_quantiles(data.host_decision_us())),
+            *((part.name, words[name], *_quantiles(us)) for name, us in split.items()),
+            (
+                part.name,
+                "decision on the host" if who == "host" else "observation to int8, on the host",
+                *_quantiles(data.host_decision_us()),
+            ),
             (part.name, "order to acknowledgement, host time", *_quantiles(np.array(ack))),
         ]
     columns = ("session", "from … to", "p50", "p99", "largest", "jitter (p99 - p1)", "n")

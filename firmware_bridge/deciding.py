@@ -1,0 +1,69 @@
+"""A board that decides itself, as a controller: it is told what was observed, and what it took on is the answer."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from firmware_bridge.electrode import Electrode
+from firmware_bridge.integer_policy import IntegerPolicy
+from firmware_bridge.observation import Sampling
+from firmware_bridge.policy import BoardPolicy
+from firmware_bridge.recorder import Recorder
+from sea_dbs.controllers import Action, Observation, check_observation
+
+
+class DecidingBoard(BoardPolicy):
+    """Sends observations and takes the board's decisions, each beside what the same integers give on the host.
+
+    The host changes nothing: what the board decided is what the electrode gives, also where the check finds that it
+    differs; that is counted, and the summary says so.
+
+    Args:
+        policy: quantises the observation, and is the reference.
+        new_samples: values of an observation that the one before did not hold.
+        checked: whether the board's logits must equal the reference bit by bit (not so for a float format).
+    """
+
+    inner: IntegerPolicy
+
+    def __init__(
+        self,
+        policy: IntegerPolicy,
+        electrode: Electrode,
+        recorder: Recorder,
+        *,
+        slots: int,
+        n_obs: int,
+        new_samples: int,
+        checked: bool = True,
+    ) -> None:
+        super().__init__(policy, electrode, recorder, slots=slots, n_obs=n_obs)
+        self.name = f"{policy.name} decided by the board"
+        self.new_samples, self.checked = new_samples, checked
+
+    def act(self, observation: Observation) -> Action:
+        """(1, n_obs) -> (1, slots), as applied by the board.
+
+        Raises:
+            UserError: a wrong shape or a value that is not finite (nothing is sent then), or what
+                `Electrode.observe` raises.
+        """
+        checked = check_observation(observation, n=1, n_obs=self.n_obs)
+        start = time.perf_counter_ns()
+        values = self.inner.quantise(checked)
+        quantise_us = (time.perf_counter_ns() - start) // 1000
+        first = self.decisions * self.new_samples
+        resumed = self.electrode.resumptions
+        order = self.electrode.observe(values[0], Sampling(first, first + self.n_obs - 1))
+        if self.electrode.resumptions != resumed:
+            self.inner.init_state(1)  # the board was armed afresh, and has forgotten
+        differ = None
+        if order.decided is not None:
+            expected = self.inner.infer(values)[0]
+            if self.checked:
+                differ = int(np.count_nonzero(order.decided.logits != expected))
+        self._record(order, checked[0], None, quantise_us, values=values[0], differ=differ)
+        self.last = order
+        return np.array([order.applied_mask], np.int8)
