@@ -32,6 +32,7 @@ COMMANDS = (
     "archive",
     "trace",
     "report",
+    "key",
     "doctor",
 )
 
