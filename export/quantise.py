@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from envs.errors import UserError
+from export.precision import centring
 
 Float = NDArray[np.float32]
 MAX_SAMPLES = 512  # observations used for calibration, evenly spread over those given
+HEADROOM = 0.1  # a few plants do not show the extremes: what saturates costs more than a coarser step (docs/export.md)
 LEVELS = 255.0  # steps of an int8 scale
-ELEMENTWISE = frozenset({"Sub", "Div", "Add", "Mul", "Unsqueeze", "Squeeze", "Reshape", "Flatten", "Identity", "Cast"})
 LAYERS = frozenset({"Conv", "Gemm", "MatMul"})  # computed in integers, with the pools and moves between them
 QUANTISED = sorted(LAYERS | {"AveragePool", "MaxPool", "Relu", "Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 THROUGH = frozenset(QUANTISED) - LAYERS | {"QuantizeLinear", "DequantizeLinear", "Identity"}
@@ -46,6 +47,7 @@ def to_int8(data: bytes, feeds: Mapping[str, Float], metadata: Mapping[str, str]
     """
     model = onnx.load_model_from_string(data)
     _check_feeds(model, feeds)
+    feeds = _with_headroom(feeds, model.graph.input[0].name)
     with tempfile.TemporaryDirectory() as folder, _quiet():
         quantised = _quantise(model, feeds, Path(folder))
     _quantise_input(quantised, feeds)
@@ -85,14 +87,22 @@ def _check_feeds(model: onnx.ModelProto, feeds: Mapping[str, Float]) -> None:
             raise UserError(f"the calibration data '{name}' has shape {values.shape}: (n, {width}) is needed")
 
 
+def _with_headroom(feeds: Mapping[str, Float], first: str) -> dict[str, Float]:
+    """At most `MAX_SAMPLES` rows, and the same again with a smaller and a larger observation."""
+    n = len(feeds[first])
+    rows = np.unique(np.linspace(0, n - 1, min(n, MAX_SAMPLES)).round().astype(int))
+    factors = np.repeat(np.array([1.0 - HEADROOM, 1.0, 1.0 + HEADROOM], np.float32), len(rows))[:, None]
+    tiled = {name: np.tile(values[rows], (3, 1)) for name, values in feeds.items()}
+    return tiled | {first: tiled[first] * factors}
+
+
 def _quantise(model: onnx.ModelProto, feeds: Mapping[str, Float], folder: Path) -> onnx.ModelProto:
     """What onnxruntime's quantiser makes of the graph."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            n = len(next(iter(feeds.values())))
-            self.rows = iter(np.unique(np.linspace(0, n - 1, min(n, MAX_SAMPLES)).round().astype(int)))
+            self.rows = iter(range(len(next(iter(feeds.values())))))
 
         def get_next(self) -> dict[str, Float] | None:
             row = next(self.rows, None)
@@ -126,9 +136,12 @@ def _quantise_input(model: onnx.ModelProto, feeds: Mapping[str, Float]) -> None:
     same; the pooled values keep the finer scale of their own.
     """
     graph = model.graph
-    tensor, reader = _after_prefix(graph, graph.input[0].name)
-    if reader is None or reader.op_type == "QuantizeLinear":
+    prefix = centring(graph)
+    tensor = prefix[-1].output[0] if prefix else graph.input[0].name
+    readers = [node for node in graph.node if tensor in node.input]
+    if len(readers) != 1 or readers[0].op_type == "QuantizeLinear":
         return
+    reader = readers[0]
     values = _prefix_values(model, tensor, feeds)
     low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
     scale = np.float32((high - low) / LEVELS or 1.0)
@@ -147,17 +160,6 @@ def _quantise_input(model: onnx.ModelProto, feeds: Mapping[str, Float]) -> None:
                 node.input[i] = names[3]
     for node in reversed(pair):
         graph.node.insert(at, node)
-
-
-def _after_prefix(graph: onnx.GraphProto, tensor: str) -> tuple[str, onnx.NodeProto | None]:
-    """The tensor behind the elementwise nodes that follow an input, and the one node that reads it."""
-    while True:
-        readers = [node for node in graph.node if tensor in node.input]
-        if len(readers) != 1:
-            return tensor, readers[0] if readers else None
-        if readers[0].op_type not in ELEMENTWISE:
-            return tensor, readers[0]
-        tensor = readers[0].output[0]
 
 
 def _prefix_values(model: onnx.ModelProto, tensor: str, feeds: Mapping[str, Float]) -> NDArray[np.float32]:

@@ -18,9 +18,12 @@ COMPACT_LENGTH = 50  # values that the compact networks look at: one each 20 ms 
 PAPER_POSITIONS = 1000  # released code: the head holds 1,000 outputs a slot
 
 
-def centre(observation: Tensor) -> Tensor:
-    """(n, n_obs) of P_beta/1000 -> (n, 1, n_obs), about -2.5 to 3, zero at the reward's threshold."""
-    return ((observation - OBS_CENTRE) / OBS_SCALE).unsqueeze(1)
+def centre(observation: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """(n, n_obs) of P_beta/1000 -> (n, 1, n_obs), about -2.5 to 3, zero at the reward's threshold.
+
+    Computed in the observation's type and then cast: half precision would shift every value by its rounding of 0.35.
+    """
+    return ((observation - OBS_CENTRE) / OBS_SCALE).unsqueeze(1).to(dtype)
 
 
 class PaperActor(nn.Module):
@@ -50,7 +53,7 @@ class PaperActor(nn.Module):
         self.head = nn.Linear(256, slots * PAPER_POSITIONS)
 
     def forward(self, observation: Tensor) -> Tensor:
-        positions = self.head(self.trunk(centre(observation)))
+        positions = self.head(self.trunk(centre(observation, self.head.weight.dtype)))
         return cast(Tensor, positions.reshape(-1, self.slots, 2, PAPER_POSITIONS // 2).mean(dim=3))
 
 
@@ -74,7 +77,7 @@ class CompactTrunk(nn.Module):
         )
 
     def forward(self, observation: Tensor) -> Tensor:
-        return cast(Tensor, self.layers(centre(observation)))
+        return cast(Tensor, self.layers(centre(observation, next(self.parameters()).dtype)))
 
 
 class CompactActor(nn.Module):
