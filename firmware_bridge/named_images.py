@@ -66,6 +66,19 @@ def _loads(elf: bytes, binary: bytes) -> bool:
     return bytes(made) == binary
 
 
+def check_own(image: Image, chain: Chain) -> None:
+    """Refuse a board that this session started, where its image in the cache is not what was built.
+
+    Raises:
+        UserError: what does not hold.
+    """
+    links = {} if image.model_hash is None else {link.name: link for link in chain.links}
+    if why := image_broken(image, links):
+        raise UserError(
+            f"the board is not armed: the hash chain is broken at the link 'image': {why}: remove {image.folder}"
+        )
+
+
 def which_image(folder: Path | None, chain: Chain, kind: str, port: str, running: bytes) -> str:
     """What image a board runs, for the record: "BOARD FORMAT, FILE", or the board's kind where nobody names it.
 
