@@ -175,7 +175,9 @@ def _run(command: Sequence[str], folder: Path, target: str, count: int, quiet: b
                     bar.update(now - done)
                     done, moved = now, time.monotonic()
                 elif time.monotonic() - moved > STUCK_S:
-                    raise UserError(f"the policy on {target} made no decision for {STUCK_S:g} s, after {done} of {count}")
+                    raise UserError(
+                        f"the policy on {target} made no decision for {STUCK_S:g} s, after {done} of {count}"
+                    )
             if count > done:
                 bar.update(count - done)
     finally:
