@@ -228,7 +228,7 @@ class BoardClient:
     def _ask(self, message: Message | Sequence[Message], accept: Accept, attempt_s: float = ATTEMPT_S) -> Message:
         event = self._exchange(message, accept, time.monotonic() + self.timeout_s, attempt_s)
         if event is None:
-            name = (message if isinstance(message, Message) else message[0]).layout.name
+            name = (message if isinstance(message, Message) else message[-1]).layout.name
             raise UserError(f"no answer to {name} from the board at {self.link.name} within {self.timeout_s:g} s")
         return event.message
 

@@ -245,7 +245,7 @@ class Electrode:
     def _send_observation(self, values: NDArray[np.int8], sampling: Sampling) -> Order:
         sample_us, start_us, sent_us, host_sent = self._next_decision()
         seen = sampling._replace(age_us=max(0, sent_us - sample_us))
-        under_way = None if self.bench.stepped or self._renewal_due() is None else self._orders[-1].decision_id
+        under_way = None if self.bench.stepped or self._renewal_due() is None else self._under_way()
         reply = self.client.observe(self._decision_id, values, start_us, self.lease_ms, seen, under_way)
         if (renewed := self.client.renewed) is not None:  # before whatever else the record says of this decision
             at = renewed.lease_until_us - 1000 * self.lease_ms
@@ -348,9 +348,19 @@ class Electrode:
         due = self._contact_us + RENEW_US
         return due if due < self._orders[-1].end_us else None
 
+    def _under_way(self) -> int:
+        """The decision whose lease counts now; a renewal of it renews the queued one too."""
+        newest = self._orders[-1]
+        if len(self._orders) > 1 and self.now_us() < newest.start_us and self._orders[-2].nack is None:
+            return self._orders[-2].decision_id
+        return newest.decision_id
+
     def _renew(self) -> None:
-        decision_id = self._orders[-1].decision_id
+        decision_id = self._under_way()
         reply = self.client.renew(decision_id)
+        if isinstance(reply, Nack) and reply.code == NackCode.DECISION:  # the queued one took over meanwhile
+            decision_id = self._orders[-1].decision_id
+            reply = self.client.renew(decision_id)
         self._contact_us = self._seen_us()
         if isinstance(reply, Nack):
             text = f"RENEW was refused: {nack_text(reply)}"

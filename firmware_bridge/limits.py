@@ -37,7 +37,7 @@ LIMITS: dict[str, Limit] = {
     "LEASE_MAX_MS": Limit(1_000, "ms", "a lost host is noticed within a second; ours"),
     "LEASE_DEFAULT_MS": Limit(300, "ms", "three renewals of 100 ms"),
     "START_AHEAD_MAX_US": Limit(2_000_000, "µs", "two decisions of the preset paper; ours"),
-    "OBSERVE_MAX_US": Limit(100_000, "µs", "first to last fragment of an observation: 5 frames take 12 ms; ours"),
+    "OBSERVE_MAX_US": Limit(1_000_000, "µs", "first to last fragment of an observation, the longest lease; ours"),
     "ELECTRODE_AREA": Limit(60_000, "10^-6 cm²", "0.06 cm², clinical DBS ring contact"),
     "CHARGE_DENSITY_MAX": Limit(30, "µC/cm² a phase", "the usual limit of DBS programming"),
     "SHANNON_Q2_PER_AREA": Limit(_SHANNON, "pC² per 10^-6 cm²", "Shannon 1992 with k = 1.75: log D = k - log Q"),

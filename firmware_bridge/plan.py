@@ -128,8 +128,8 @@ def _check_board(plan: SessionPlan) -> str | None:
     """
     if plan.decide_on not in ("host", "board"):
         raise UserError(f"--decide-on is '{plan.decide_on}': host or board is expected")
-    if plan.policy is not None and plan.controller is not None:
-        raise UserError(f"--policy and --controller {plan.controller} both decide: give one of them")
+    if plan.controller is not None and plan.decide_on == "board":
+        raise UserError(f"--controller {plan.controller} decides on the host, a board by its policy: give one of them")
     if plan.board is not None and plan.port is not None:
         raise UserError(
             f"--board {plan.board} starts a board, --port {plan.port} names a running one: give one of them"

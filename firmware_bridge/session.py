@@ -133,6 +133,8 @@ def closed_loop(parts: Parts, electrode: Electrode, recorder: Recorder, plan: Se
     recorder.set_session(offset_us=offset_us, P_beta_first=start.infos[0]["P_beta"])
     if not plan.quiet:
         sys.stderr.write(f"{BENCH_MODE}\n")
+        if plan.policy is not None and plan.controller is not None:
+            sys.stderr.write(f"{plan.controller} decides: of the policy {plan.policy} only plant and pulse are used\n")
     with progress("session", plan.steps, quiet=plan.quiet) as bar:
         for step in rollout([parts.env], board, plan.steps, start=start):
             info = step.infos[0]

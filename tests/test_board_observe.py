@@ -98,7 +98,7 @@ EVENTS = st.lists(
         st.tuples(st.just("forge"), st.integers(1, 3), st.integers(0, 2)),  # a bit of the data in a whole frame
         st.tuples(st.just("swap"), st.integers(1, 3), st.integers(0, 2)),  # another observation's data, this one's name
         st.tuples(st.just("rename"), st.integers(1, 3), st.integers(0, 2)),  # another CRC of the whole
-        st.tuples(st.just("wait"), st.sampled_from([10, 60_000, TIMEOUT_US + 1]), st.just(0)),
+        st.tuples(st.just("wait"), st.sampled_from([10, 600_000, TIMEOUT_US + 1]), st.just(0)),
     ),
     max_size=25,
 )

@@ -60,7 +60,11 @@ def session(
     ] = None,
     controller: Annotated[
         str | None,
-        typer.Option("--controller", metavar="NAME", help="A baseline: never, always, periodic, random, on-off."),
+        typer.Option(
+            "--controller",
+            metavar="NAME",
+            help="never, always, periodic, random, on-off: in the policy's place, on its plant.",
+        ),
     ] = None,
     hz: Annotated[float, typer.Option("--hz", help="Rate of the periodic controller (Hz).")] = 50.0,
     duty: Annotated[float, typer.Option("--duty", help="Share of slots of the random controller.")] = 0.5,

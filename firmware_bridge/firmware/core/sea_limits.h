@@ -14,12 +14,12 @@
 #define SEA_LEASE_MAX_MS UINT32_C(1000) /* ms; a lost host is noticed within a second; ours */
 #define SEA_LEASE_DEFAULT_MS UINT32_C(300) /* ms; three renewals of 100 ms */
 #define SEA_START_AHEAD_MAX_US UINT32_C(2000000) /* µs; two decisions of the preset paper; ours */
-#define SEA_OBSERVE_MAX_US UINT32_C(100000) /* µs; first to last fragment of an observation: 5 frames take 12 ms; ours */
+#define SEA_OBSERVE_MAX_US UINT32_C(1000000) /* µs; first to last fragment of an observation, the longest lease; ours */
 #define SEA_ELECTRODE_AREA UINT32_C(60000) /* 10^-6 cm²; 0.06 cm², clinical DBS ring contact */
 #define SEA_CHARGE_DENSITY_MAX UINT32_C(30) /* µC/cm² a phase; the usual limit of DBS programming */
 #define SEA_SHANNON_Q2_PER_AREA UINT32_C(56234132) /* pC² per 10^-6 cm²; Shannon 1992 with k = 1.75: log D = k - log Q */
 #define SEA_RESIDUAL_MAX_PC UINT32_C(0) /* pC; the two phases' integer charges sum to zero */
 
-#define SEA_LIMITS_HASH {0x91, 0xf0, 0xbd, 0x0c, 0x4c, 0xee, 0x17, 0xf0, 0x24, 0xb8, 0x13, 0x88, 0x39, 0x59, 0x0c, 0x65, 0x9d, 0xd9, 0xa9, 0x64, 0x38, 0xb0, 0x13, 0x88, 0xa2, 0x26, 0x3e, 0x31, 0x7f, 0xa9, 0x30, 0xaa}
+#define SEA_LIMITS_HASH {0x69, 0xdb, 0x67, 0x5d, 0x7d, 0xb8, 0x7c, 0xca, 0x56, 0xdd, 0x9d, 0xb8, 0x31, 0x7e, 0x0e, 0x6d, 0x3e, 0x8e, 0xec, 0xf7, 0x9c, 0xfb, 0x7c, 0x5c, 0x31, 0xb4, 0x4f, 0xed, 0xc8, 0x91, 0x62, 0x51}
 
 #endif
