@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,4 +85,12 @@ def test_what_cannot_be_is_refused_in_one_sentence(tmp_path: Path) -> None:
         ):
             with pytest.raises(UserError, match=says):
                 run_stimulator_session(plan, stimulator, width)
+        for other in (
+            replace(plan, board="qemu-m4f"),
+            replace(plan, decide_on="board"),
+            replace(plan, source="file:x"),
+            replace(plan, port="/dev/pts/0"),
+        ):
+            with pytest.raises(UserError, match="--stimulator"):
+                run_stimulator_session(other, f"pulsepal:{device.port}", 100)
     assert not plan.out.exists()

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from envs.errors import UserError
+from envs.registration import base_env
 from firmware_bridge.bench import Bench
 from firmware_bridge.electrode import Electrode
 from firmware_bridge.plan import Parts, SessionPlan, prepare
@@ -21,6 +22,7 @@ from firmware_bridge.stimulators.interface import WARNING
 from firmware_bridge.stimulators.pacing import PromptLink
 from firmware_bridge.stimulators.pulsepal import WIDTH_US, PulsePal
 from firmware_bridge.stimulators.stimjim import StimJim
+from firmware_bridge.streams import LslStreams
 from sea_dbs.files import prepare_output_dir, write_json
 
 KINDS = ("stimjim", "pulsepal")
@@ -40,6 +42,10 @@ def run_stimulator_session(plan: SessionPlan, stimulator: str, width_us: int | N
         raise UserError(f"--stimulator is '{stimulator}': it must be stimjim:PORT or pulsepal:PORT")
     if plan.port is not None or plan.electrode is not None:
         raise UserError("--stimulator replaces --port and --electrode: give one or the other")
+    if plan.board is not None or plan.decide_on != "host" or plan.source != "plant":
+        raise UserError(
+            "--stimulator stands in a board's place, the host decides, on the plant: no --board, no --source"
+        )
     electrode = find_emulator(kind, port)
     plan = replace(plan, realtime=True)
     parts = _parts(plan, kind, width_us)
@@ -83,7 +89,10 @@ def _run(
     ack = client.hello(parts.model_hash)
     prepare_output_dir(plan.out, overwrite=plan.overwrite)
     row = _session_row(plan, parts, ack, f"emulated {client.driver.capabilities.device}")
-    recorder = stack.enter_context(Recorder(plan.out / SESSION_FILE, {**row, "mode": WARNING}))
+    row["mode"] = WARNING
+    recorder = stack.enter_context(Recorder(plan.out / SESSION_FILE, row))
+    if plan.lsl:
+        recorder.listeners.append(stack.enter_context(LslStreams(row, base_env(parts.env).config.stride_ms)))
     recorder.chain(parts.chain, ack.firmware_build, f"{client.identity}: no image of ours", plan.policy)
     electrode = Electrode(
         client,
@@ -93,6 +102,7 @@ def _run(
         amplitude_uA=parts.amplitude_uA,
         width_us=parts.width_us,
         latency_us=parts.latency_us,
+        slots=base_env(parts.env).config.slots,
         model_hash=parts.model_hash,
     )
     recorder.event(bench.now_us, "handshake", client.identity)
