@@ -22,7 +22,6 @@ from envs.errors import UserError
 from export.chain import Chain, Link, extend
 from firmware_bridge.build import CORE, FIRMWARE, WARNINGS, cache_dir, sources
 from firmware_bridge.targets import (
-    COMMON,
     CORTEX_M,
     FIRMWARE_FLASH,
     FIRMWARE_RAM,
@@ -127,13 +126,11 @@ def check_fits(board: str, flash_bytes: int, ram_bytes: int = 0) -> None:
 
 def image_sources(target: Target) -> list[Path]:
     """Every source and header of a board's firmware without a policy."""
-    family = [] if target.is_host else [CORTEX_M]
-    return sources(CORE, COMMON, *family, target.folder)
+    return sources(CORE, *target.folders)
 
 
 def image_flags(target: Target, model_hash: bytes | None) -> tuple[str, ...]:
     """Compiler flags of a board's firmware; no path of this machine enters the image."""
-    includes = [CORE, COMMON, target.folder] if target.is_host else [CORE, COMMON, CORTEX_M, target.folder]
     flags = [*WARNINGS, *(_HOST if target.is_host else (*target.flags, *BARE_FLAGS, *LINK_FLAGS))]
     if not target.is_host:
         flags += ["-T", str(target.folder / "link.ld"), "-L", str(CORTEX_M)]
@@ -141,7 +138,7 @@ def image_flags(target: Target, model_hash: bytes | None) -> tuple[str, ...]:
         flags.append("-DSEA_VIRTUAL")
     if model_hash is not None:
         flags += ["-DSEA_WITH_POLICY", f'-DSEA_MODEL_HASH="{model_hash.hex()}"']
-    for folder in includes:
+    for folder in (CORE, *target.folders):
         flags += ["-I", str(folder)]
     return (*flags, f"-ffile-prefix-map={FIRMWARE}=.")
 

@@ -14,6 +14,7 @@ from firmware_bridge.build import FIRMWARE, find_compiler
 PORTS = FIRMWARE / "ports"
 COMMON = PORTS / "common"
 CORTEX_M = PORTS / "cortex-m"
+CMSDK = PORTS / "cmsdk"
 CROSS = "arm-none-eabi-"
 CROSS_APT = "apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi"
 QEMU_APT = "apt-get install qemu-system-arm"
@@ -45,6 +46,12 @@ class Target:
     def folder(self) -> Path:
         """The port."""
         return PORTS / self.name
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Every folder of sources beside the core, the port's own last."""
+        family = () if self.is_host else (CORTEX_M,)
+        return (COMMON, *family, *((CMSDK,) if self.machine else ()), self.folder)
 
     @property
     def is_host(self) -> bool:

@@ -43,6 +43,9 @@ def register(app: typer.Typer) -> None:
         board.command(kind, epilog=_EXAMPLE.format(kind=kind, clock=" --realtime"), help=_emulated_help(kind))(
             _emulated(kind)
         )
+    board.command("build", epilog="Example: sea-dbs board build nucleo-f446re --policy out/export --out out/nucleo")(
+        build
+    )
     app.add_typer(board, name="board")
 
 
@@ -72,6 +75,29 @@ def host(
     )
     # The board takes this process over: its signals, its terminal and its exit code are the board's own.
     os.execv(command[0], command)
+
+
+def build(
+    board: Annotated[str, typer.Argument(metavar="BOARD", help="host, qemu-m4f, qemu-m7, qemu-m55 or nucleo-f446re.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder for sea-board.elf, sea-board.bin, image.json.")
+    ],
+    policy: Policy = None,
+    format: Format = "int8",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Empty the folder first.")] = False,
+) -> None:
+    """Compile a board's firmware: the image to flash, its hash, and what it takes of flash and RAM."""
+    from firmware_bridge.images import build_image
+    from sea_dbs.files import prepare_output_dir
+
+    image = build_image(board, policy, format)
+    build_image(board, policy, format, prepare_output_dir(out, overwrite=overwrite))
+    typer.echo(
+        f"{out / image.bin.name}: {image.flash_bytes} bytes of flash, {image.ram_bytes} of RAM without the stack"
+    )
+    if image.format is not None:
+        typer.echo(f"of these the {image.format} policy: {image.policy_flash_bytes} and {image.policy_ram_bytes}")
+    typer.echo(f"image {image.sha256}, bound to model {image.model_hash or 'none'}")
 
 
 def _emulated_help(kind: str) -> str:

@@ -3,6 +3,7 @@
  * board.h of that folder says:  BOARD_CPU_HZ     clock of SysTick
  *                               BOARD_IRQS       external interrupts in the vector table
  *                               BOARD_ELECTRODE  1: virtual electrode, which speaks on HAL_ELECTRODE; 0: a real output
+ *                               BOARD_WAKE_IRQ(uart)  an interrupt of that UART, raised by hand when there are bytes to send
  */
 #ifndef HAL_H
 #define HAL_H
@@ -20,19 +21,13 @@ void hal_start(void);
 /* Free-running microseconds; wraps at 2^32. It must not be made of interrupts, which can be lost. */
 uint32_t hal_counter_us(void);
 
-/* Asks for an interrupt in which uart_service(uart) is called: there are bytes to send. */
-void hal_uart_wake(unsigned uart);
-
 /* A byte that has come; false: none. Only from uart_service. */
 bool hal_uart_get(unsigned uart, uint8_t *byte);
 
 /* Hands over a byte; false: not now. While this says false, a transmit interrupt must follow. Only from uart_service. */
 bool hal_uart_put(unsigned uart, uint8_t byte);
 
-/* No more bytes to send: no transmit interrupt is wanted. Only from uart_service. */
-void hal_uart_done(unsigned uart);
-
-/* Any external interrupt. */
+/* Any external interrupt; that of a UART calls uart_service. */
 void hal_interrupt(unsigned irq);
 
 /* The watchdog bites 200 to 500 ms after the last kick; it first raises NMI, if it can. */

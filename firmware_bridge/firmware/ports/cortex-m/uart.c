@@ -1,5 +1,6 @@
 #include "uart.h"
 
+#include "cpu.h"
 #include "hal.h"
 
 static ring_t incoming[HAL_UARTS];
@@ -23,7 +24,7 @@ bool uart_write(unsigned uart, const uint8_t *bytes, size_t size)
     }
     barrier();
     ring->written = at + (uint32_t)size;
-    hal_uart_wake(uart);
+    nvic_pend(BOARD_WAKE_IRQ(uart)); /* only that interrupt hands bytes to the UART */
     return true;
 }
 
@@ -73,5 +74,4 @@ void uart_service(unsigned uart)
         barrier();
         out->read++;
     }
-    hal_uart_done(uart);
 }

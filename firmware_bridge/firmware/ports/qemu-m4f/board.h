@@ -11,5 +11,6 @@
 #define BOARD_FPGAIO_HZ 25000000u
 #define BOARD_WATCHDOG 0x40008000u
 #define BOARD_WATCHDOG_HZ 25000000u
+#define BOARD_WAKE_IRQ(uart) (BOARD_UART_IRQ + 2u * (uart))
 
 #endif

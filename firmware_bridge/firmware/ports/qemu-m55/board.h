@@ -11,5 +11,6 @@
 #define BOARD_FPGAIO_HZ 20000000u /* measured in QEMU 7.2: device time against host time */
 #define BOARD_WATCHDOG 0x5802E000u /* the subsystem's, on the slow clock */
 #define BOARD_WATCHDOG_HZ 32768u
+#define BOARD_WAKE_IRQ(uart) (BOARD_UART_IRQ + 2u * (uart))
 
 #endif

@@ -39,11 +39,6 @@ uint32_t hal_counter_us(void)
     return FPGAIO_COUNTER;
 }
 
-void hal_uart_wake(unsigned uart)
-{
-    nvic_pend(BOARD_UART_IRQ + 2u * uart);
-}
-
 bool hal_uart_get(unsigned uart, uint8_t *byte)
 {
     if ((UART_STATE(uart) & 2u) == 0) {
@@ -60,11 +55,6 @@ bool hal_uart_put(unsigned uart, uint8_t byte)
     }
     UART_DATA(uart) = byte;
     return true;
-}
-
-void hal_uart_done(unsigned uart)
-{
-    (void)uart; /* this UART interrupts only when a byte has left */
 }
 
 void hal_interrupt(unsigned irq)
