@@ -23,7 +23,7 @@ from export import manifest
 from export.chain import LINKS, Chain
 from firmware_bridge.board import HostBoard
 from firmware_bridge.chain import SESSION_LINKS
-from firmware_bridge.images import MARK, patched
+from firmware_bridge.images import MARK, Image, patched
 from firmware_bridge.named_images import named_images, which_image
 from firmware_bridge.plan import SessionPlan, prepare
 from firmware_bridge.recorder import Recorder
@@ -59,9 +59,9 @@ def make_image(export: Path, model: bytes) -> bytes:
     data, sha = patched(b"code" * 20 + MARK + bytes(32) + b"more" * 20)
     (folder / "sea-board.bin").write_bytes(data)
     (folder / "sea-board.elf").write_bytes(make_elf(data))
-    facts = {"board": BOARD, "format": "int8", "sha256": sha, "model_hash": model.hex(), "compiler": "none"}
-    sizes = dict.fromkeys(("flash_bytes", "ram_bytes", "policy_flash_bytes", "policy_ram_bytes"), 1)
-    write_json(folder / "image.json", facts | sizes)
+    facts = {name: 0 for name in Image.__dataclass_fields__ if name != "folder"}
+    said = {"board": BOARD, "format": "int8", "sha256": sha, "model_hash": model.hex()}
+    write_json(folder / "image.json", facts | said)
     return bytes.fromhex(sha)
 
 
