@@ -32,7 +32,9 @@ def test_no_random_traffic_leads_outside_the_envelope(compiler: str) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
         words = done.stdout.split()
         assert int(words[1]) > 1000, "pulses were given"
-        assert all(int(visits) > 0 for visits in words[9:]), f"every state was visited: {done.stdout}"
+        assert all(int(visits) > 0 for visits in words[9:15]), f"every state was visited: {done.stdout}"
+        assert int(words[16]) > 100, "the board decided"
+        assert int(words[18]) > 10, "and its policy failed"
 
 
 @pytest.mark.parametrize(
@@ -44,6 +46,18 @@ def test_no_random_traffic_leads_outside_the_envelope(compiler: str) -> None:
         ("amplitude_uA = {-amplitude, amplitude}", "amplitude_uA = {-amplitude, amplitude + 1}", "not balanced"),
         ("    lower(&v, SEA_CLAMP_CHARGE_DENSITY, density / width);\n", "", "charge density above"),
         ("lower(&v, SEA_CLAMP_RUN_TIME_AMPLITUDE, effective.amplitude_uA);", "", "amplitude outside"),
+        (
+            "observation->blob, blob_size(core)) != observation->crc",
+            "observation->blob, 0) != 0",
+            "another observation",
+        ),
+        ("if (pair[0] == SEA_LOGIT_NOT_FINITE &&", "if (false &&", "not finite was taken"),
+        (
+            "    if (observation->whole) {\n        return (sea_verdict_t)",
+            "    if (false) {\n        return (sea_verdict_t)",
+            "changed while",
+        ),
+        ("if (pair[1] > pair[0]) {", "if (pair[1] >= pair[0]) {", "another observation"),
         ("const uint8_t after = ", "const uint8_t after = before == 5 && event == 5 ? 1 : ", "SAFE_OFF was left"),
     ],
 )

@@ -10,6 +10,39 @@
 
 #include "sea_core.h"
 
+/* The board's policy: one slot a value. A slot has a pulse where its value is above 3; a value of -128 is not finite. */
+#define VALUES 230 /* two fragments, the second one short */
+#define HEAD 28
+
+static bool infers; /* the policy reads the observation now */
+
+static void policy_reset(void)
+{
+}
+
+static void policy_infer(const int8_t *observation, int32_t *logits)
+{
+    for (int i = 0; i < VALUES; i++) {
+        const bool bad = observation[i] == INT8_MIN;
+        logits[2 * i] = bad ? INT32_MIN : 3;
+        logits[2 * i + 1] = bad ? INT32_MIN : observation[i];
+    }
+}
+
+static const sea_policy_t POLICY = {.n_obs = VALUES,
+                                    .slots = VALUES,
+                                    .slot_period_us = 7000,
+                                    .amplitude_uA = 4000,
+                                    .width_us = 100,
+                                    .reset = policy_reset,
+                                    .infer = policy_infer};
+
+typedef struct {
+    uint32_t id;
+    uint64_t lease_us;
+    uint8_t blob[HEAD + VALUES];
+} observed_t;
+
 typedef struct {
     sea_core_t core;
     uint64_t random;
@@ -27,6 +60,10 @@ typedef struct {
     uint32_t sequence;
     uint8_t board_nonce[16];
     bool pulsed; /* since power-on */
+    observed_t observed[8]; /* what was sent lately, by id */
+    uint64_t decisions;
+    uint64_t not_finite;
+    uint64_t answered; /* id of the newest decision told, of this session */
     bool dead;
     bool unbalanced;
     bool grounded;
@@ -63,6 +100,38 @@ static void acknowledged(world_t *w, const sea_msg_ack_t *ack)
     }
 }
 
+/* What the board decided is what one observation that was sent says, to the last slot. */
+static void decided(world_t *w, const sea_msg_decision_t *decision)
+{
+    const observed_t *seen = &w->observed[decision->decision_id % 8u];
+    bool finite = true;
+    if (seen->id != decision->decision_id) {
+        violation(w, "a decision on what nobody observed");
+    }
+    for (size_t i = 0; i < VALUES; i++) {
+        finite = finite && (int8_t)seen->blob[HEAD + i] != INT8_MIN;
+    }
+    if (finite != (decision->code != SEA_NACK_CODE_NOT_FINITE)) {
+        violation(w, "a decision that is not finite was taken for one");
+    }
+    for (size_t i = 0; finite && i < VALUES; i++) {
+        const bool pulse = ((unsigned)decision->mask[i / 8u] >> (i % 8u) & 1u) != 0;
+        if (pulse != ((int8_t)seen->blob[HEAD + i] > 3)) {
+            violation(w, "a decision on another observation");
+        }
+    }
+    if (decision->decision_id == w->answered) {
+        return; /* told again: it buys nothing */
+    }
+    w->answered = decision->decision_id;
+    w->not_finite += decision->code == SEA_NACK_CODE_NOT_FINITE;
+    if (decision->code == 0) {
+        w->decisions++;
+        w->asked_lease_us = seen->lease_us;
+        acknowledged(w, &(sea_msg_ack_t){.of_type = SEA_SET_STIM, .lease_until_us = decision->lease_until_us});
+    }
+}
+
 static void tx(void *ctx, const uint8_t *bytes, size_t size)
 {
     world_t *w = ctx;
@@ -77,6 +146,7 @@ static void tx(void *ctx, const uint8_t *bytes, size_t size)
         }
         sea_msg_ack_t ack;
         sea_msg_hello_ack_t hello;
+        sea_msg_decision_t decision;
         if (frame.type == SEA_ACK && sea_unpack_ack(&ack, frame.payload, frame.size)) {
             w->acks++;
             if (ack.code == SEA_ACK_CODE_DONE && (ack.of_type == SEA_SET_STIM || ack.of_type == SEA_RENEW)) {
@@ -86,10 +156,13 @@ static void tx(void *ctx, const uint8_t *bytes, size_t size)
                 w->stops++;
                 w->lease_until_us = 0;
             }
+        } else if (frame.type == SEA_DECISION && sea_unpack_decision(&decision, frame.payload, frame.size)) {
+            decided(w, &decision);
         } else if (frame.type == SEA_NACK) {
             w->nacks++;
         } else if (frame.type == SEA_HELLO_ACK && sea_unpack_hello_ack(&hello, frame.payload, frame.size)) {
             if ((hello.refusal & SEA_REFUSAL_BUSY) == 0) {
+                w->answered = w->session == frame.session ? w->answered : 0;
                 w->session = frame.session;
                 memcpy(w->board_nonce, hello.board_nonce, sizeof w->board_nonce);
             }
@@ -135,6 +208,57 @@ static void ground(void *ctx, bool grounded)
     ((world_t *)ctx)->grounded = grounded;
 }
 
+/* A fragment of an observation: of a new one, or of one of the last, intact or forged. */
+static size_t observe(world_t *w, uint8_t *payload)
+{
+    const uint32_t newest = w->core.newest_id;
+    const uint32_t id = newest + draw(w, 3);
+    observed_t *seen = &w->observed[id % 8u];
+    if (seen->id != id || draw(w, 30) == 0) {
+        const bool bad = draw(w, 8) == 0;
+        int8_t low = INT8_MAX;
+        int8_t high = INT8_MIN;
+        if (seen->id == id && (w->core.observation.id == id || w->answered == id)) {
+            return 0; /* the board may hold parts of it: another one of the same name would be a host's error */
+        }
+        seen->id = id;
+        for (size_t i = 0; i < VALUES; i++) {
+            const int8_t value = (int8_t)(bad && i == 100 ? -128 : (int)draw(w, 20) - 10);
+            seen->blob[HEAD + i] = (uint8_t)value;
+            low = value < low ? value : low;
+            high = value > high ? value : high;
+        }
+        const sea_msg_observe_head_t head = {
+            .start_us = draw(w, 3) == 0 ? 0 : w->now_us + draw(w, 400000) - 100000u,
+            .lease_ms = (uint16_t)(draw(w, 10) == 0 ? draw(w, 65536) : 20u + draw(w, 400)),
+            .valid = VALUES,
+            .minimum = low,
+            .maximum = high,
+        };
+        seen->lease_us = head.lease_ms * UINT64_C(1000);
+        sea_pack_observe_head(seen->blob, &head);
+    }
+    uint8_t data[210];
+    sea_msg_observe_t part = {.decision_id = id, .fragments = 2, .crc = sea_crc32(0, seen->blob, HEAD + VALUES)};
+    part.fragment = (uint8_t)draw(w, 2);
+    part.data_size = part.fragment == 0 ? 210 : HEAD + VALUES - 210;
+    memcpy(data, seen->blob + 210 * part.fragment, part.data_size);
+    part.data = data;
+    if (draw(w, 12) == 0) { /* forged, in a whole frame */
+        data[draw(w, (uint32_t)part.data_size)] ^= (uint8_t)(1u << draw(w, 8));
+    }
+    if (draw(w, 20) == 0) {
+        part.fragment = (uint8_t)draw(w, 256);
+    }
+    if (draw(w, 20) == 0) {
+        part.fragments = (uint8_t)draw(w, 256);
+    }
+    if (draw(w, 20) == 0) {
+        part.data_size = draw(w, 211);
+    }
+    return sea_pack_observe(payload, &part);
+}
+
 static size_t order(world_t *w, uint8_t *payload, uint8_t *type)
 {
     static const uint8_t schema[32] = SEA_SCHEMA_HASH;
@@ -144,7 +268,7 @@ static size_t order(world_t *w, uint8_t *payload, uint8_t *type)
     sea_msg_set_stim_t stim = {0};
     sea_msg_renew_t renew;
     const uint32_t newest = w->core.newest_id;
-    switch (draw(w, 16)) {
+    switch (draw(w, 24)) {
     case 0:
         hello.host_nonce[0] = (uint8_t)draw(w, 8);
         hello.host_nonce[1] = (uint8_t)draw(w, 256);
@@ -192,6 +316,16 @@ static size_t order(world_t *w, uint8_t *payload, uint8_t *type)
         *type = (uint8_t)draw(w, 256);
         return size;
     }
+    case 16:
+    case 17:
+    case 18:
+    case 19:
+    case 20:
+    case 21:
+    case 22:
+    case 23:
+        *type = SEA_OBSERVE;
+        return observe(w, payload);
     default:
         stim.decision_id = newest + draw(w, 3);
         stim.start_us = draw(w, 3) == 0 ? 0 : w->now_us + draw(w, 400000) - 100000u;
@@ -233,6 +367,24 @@ static void send(world_t *w)
     }
 }
 
+/* The port's part: the policy takes a while, in which bytes come and pulses go. */
+static void think(world_t *w, const int8_t **observation)
+{
+    static int8_t seen[VALUES];
+    static int32_t logits[2 * VALUES];
+    if (!infers && sea_core_to_decide(&w->core, observation)) {
+        infers = true;
+        memcpy(seen, *observation, VALUES);
+    } else if (infers && draw(w, 3) == 0) {
+        infers = false;
+        if (memcmp(seen, *observation, VALUES) != 0) {
+            violation(w, "an observation changed while it was decided on");
+        }
+        policy_infer(*observation, logits);
+        (void)sea_core_decided(&w->core, logits, w->now_us);
+    }
+}
+
 static void live(world_t *w)
 {
     const uint64_t until = w->now_us + draw(w, draw(w, 4) == 0 ? 300000 : 20000);
@@ -262,7 +414,9 @@ int main(int argc, char **argv)
     }
     w.random = strtoull(argv[1], NULL, 10) * 2654435769u + 88172645463325252u;
     const unsigned long rounds = strtoul(argv[2], NULL, 10);
-    sea_config_t config = {.boot_count = 1, .amplitude_limit_uA = 2500, .electrode_area = 8000};
+    const int8_t *observation = NULL;
+    sea_config_t config = {
+        .boot_count = 1, .amplitude_limit_uA = 2500, .electrode_area = 8000, .policy = &POLICY};
     const sea_port_t port = {.ctx = &w, .tx = tx, .stimulate = stimulate, .ground = ground};
     sea_rx_init(&w.rx);
     (void)sea_core_init(&w.core, &config, &port);
@@ -270,6 +424,7 @@ int main(int argc, char **argv)
         const uint8_t before = sea_core_state(&w.core);
         w.visits[before]++;
         send(&w);
+        think(&w, &observation);
         if (draw(&w, 3) == 0) {
             live(&w);
         }
@@ -288,12 +443,15 @@ int main(int argc, char **argv)
             w.last_pulse_us = 0;
             w.lease_until_us = 0;
             w.pulsed = false;
+            infers = false;
+            memset(w.observed, 0, sizeof w.observed);
+            w.answered = 0;
         }
     }
     printf("pulses %" PRIu64 " acks %" PRIu64 " nacks %" PRIu64 " stops %" PRIu64 " visits", w.pulses, w.acks, w.nacks, w.stops);
     for (size_t i = 0; i < 6; i++) {
         printf(" %" PRIu64, w.visits[i]);
     }
-    printf("\n");
+    printf(" decisions %" PRIu64 " not-finite %" PRIu64 "\n", w.decisions, w.not_finite);
     return 0;
 }
