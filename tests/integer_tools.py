@@ -60,7 +60,7 @@ def smooth(n: int, n_obs: int, seed: int = 0) -> NDArray[np.float32]:
 
 @cache
 def files(name: str, n_obs: int, slots: int, scale: float = 2.0) -> tuple[bytes, bytes]:
-    """(FP32, INT8 QDQ) ONNX bytes of an actor; weights ``scale`` times those of its initialisation, so that logits part."""
+    """(FP32, INT8 QDQ) ONNX bytes of an actor; its weights are ``scale`` times those of its initialisation."""
     with torch.random.fork_rng():
         torch.manual_seed(5)
         actor = build_actor(name, n_obs, slots).eval()

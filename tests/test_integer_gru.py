@@ -1,4 +1,4 @@
-"""The GRU cell in fixed point: tables against exact functions, many steps with a state, and the cell as PyTorch has it."""
+"""The GRU cell in fixed point: tables against exact functions, many steps with a state, PyTorch's cell."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_cell_that_is_no_gru_is_refused() -> None:
     graph = onnx.load_model_from_string(files("recurrent", 50, 3)[1])
     tanh = next(node for node in graph.graph.node if node.op_type == "Tanh")
     tanh.op_type = "Sigmoid"
-    with pytest.raises(UserError, match="Gemm.*is not a GRU cell"):
+    with pytest.raises(UserError, match=r"Gemm.*is not a GRU cell"):
         IntegerModel.from_onnx(graph.SerializeToString(), meaning=MEANING)
 
 

@@ -11,9 +11,10 @@ from envs.errors import UserError
 from export.integer.fixed import INT32_MAX, fixed, fixed_array
 from export.integer.graph import Quant, Weights
 from export.integer.gru import GruStep
-from export.integer.layers import GATE_BITS, STATE_BITS, Dense, Gru, Input, Layer, Pool
+from export.integer.layers import GATE_BITS, ONE, ONE_SHIFT, STATE_BITS, Dense, Gru, Input, Layer, Pool
 from export.integer.reader import Chain, DenseStep, PoolStep
 
+INT16_MAX = 32767
 LOGIT_BITS_MAX = 24  # finer than any product of two int8 scales
 MARGIN_BITS = 8  # a margin of 1.0 is 2^8 where the logits are fine enough: int16 holds ±128 in steps of 1/256
 
@@ -52,14 +53,15 @@ def build_layers(chain: Chain) -> tuple[tuple[Layer, ...], int]:
 
 
 def _pool(step: PoolStep, scale: float, low: int, high: int) -> Pool:
+    """The sum itself where int16 holds it: finer than the file's int8 mean, and with nothing to round."""
+    shape = (step.name, step.channels, step.positions, step.window)
+    if step.window * max(-low, high) <= INT16_MAX:
+        return Pool(*shape, ONE, ONE_SHIFT, step.window * low, step.window * high, scale / step.window)
     quant = step.quant or Quant(scale, -128 - low)
     multiplier, shift = fixed(scale / (quant.scale * step.window), step.name)
     if step.window * max(-low, high) > INT32_MAX:
         raise UserError(f"{step.name}: the sum of {step.window} values may exceed 32 bits")
-    return Pool(
-        step.name, step.channels, step.positions, step.window, multiplier, shift,
-        -128 - quant.zero, 127 - quant.zero, quant.scale,
-    )  # fmt: skip
+    return Pool(*shape, multiplier, shift, -128 - quant.zero, 127 - quant.zero, quant.scale)
 
 
 def _dense(step: DenseStep, scale: float, low: int, high: int) -> Dense:

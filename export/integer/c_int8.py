@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.integer.c_text import descriptor, kernel, plain, table
-from export.integer.layers import ALIGN, Dense, Gru, Input, Pool
+from export.integer.layers import ALIGN, ONE, ONE_SHIFT, Dense, Gru, Input, Pool
 from export.integer.model import IntegerModel, weight_bytes
 from export.integer.tables import POINTS, SIGMOID_STEP_BITS, TANH_STEP_BITS, sigmoid_table, tanh_table
 
 SIMD_ORDER = [0, 2, 1, 3]  # bytes of a word, so that SXTB16 gives (w0, w1) and, shifted by 8, (w2, w3)
+POOLS = tuple(f"pool_{what}_{of}" for what in ("sum", "mean") for of in ("values", "observation"))
 INT32_MIN_TEXT = "INT32_MIN"
 
 
@@ -73,26 +74,19 @@ class _Writer:
         self.statements.append(f"take(observation, {layer.positions}, {layer.zero}, {out});")
 
     def _pool(self, i: int, layer: Pool, zero: int | None) -> None:
+        plain_sum = (layer.multiplier, layer.shift) == (ONE, ONE_SHIFT)
+        kind = "sum" if plain_sum else "mean"
         self.constants.append(
-            f"/* {plain(layer.name)}: mean of {layer.window}, result {layer.scale:.6g} a step */\n"
+            f"/* {plain(layer.name)}: {kind} of {layer.window}, {layer.scale:.6g} a step */\n"
             f"static const pool_t POOL_{i} = {{{layer.channels}, {layer.outputs}, {layer.window}, {layer.multiplier}, "
             f"{layer.shift}, {layer.low}, {layer.high}}};\n"
         )
-        before = self.model.layers[i - 1]
-        keeps = isinstance(before, Dense | Pool) and (before.low, before.high) == (layer.low, layer.high)
-        bits = layer.shift - 30  # the factor is 2^-bits when the multiplier is 2^30
         came = self._from(0)
         out = self._into(layer.outputs * layer.channels, i, turn=zero is None)
-        self.kernels.add("pool")
-        if zero is not None:
-            self.kernels.add("pool_observation")
-            self.statements.append(f"pool_observation(&POOL_{i}, observation, {zero}, {out});")
-        elif keeps and layer.multiplier == 2**30 and layer.window == 1 << bits:
-            self.kernels.add("pool_halves")
-            self.statements.append(f"pool_halves(&POOL_{i}, {bits}, {came}, {out});")
-        else:
-            self.kernels.add("pool_values")
-            self.statements.append(f"pool(&POOL_{i}, {came}, {out});")
+        name = kind + ("_observation" if zero is not None else "_values")
+        self.kernels |= {"pool", f"pool_{name}"}
+        what = f"observation, {zero}" if zero is not None else came
+        self.statements.append(f"pool_{name}(&POOL_{i}, {what}, {out});")
 
     def _dense(self, i: int, layer: Dense) -> None:
         what = f"{layer.rows} rows of {layer.weight.shape[1]}"
@@ -185,18 +179,7 @@ class _Writer:
 
     def _assemble(self) -> str:
         m = self.model
-        order = (
-            "values",
-            "numbers",
-            "mean",
-            "take",
-            "pool",
-            "pool_values",
-            "pool_halves",
-            "pool_observation",
-            "clear",
-            "gru",
-        )
+        order = ("values", "numbers", "mean", "take", "pool", *POOLS, "clear", "gru")
         kernels = [kernel("dense")]
         for name in order:
             if name in self.kernels:

@@ -41,6 +41,8 @@ class Graph:
     def __init__(self, data: bytes) -> None:
         import onnx
 
+        from export.untrusted import check_model
+
         if len(data) > MAX_BYTES:
             raise UserError(f"the ONNX file has {len(data):,} bytes: at most {MAX_BYTES:,} are read")
         try:
@@ -50,6 +52,7 @@ class Graph:
         graph = self.model.graph
         if not graph.node or not graph.input or not graph.output:
             raise UserError("this ONNX file holds no graph with an input and an output")
+        check_model(self.model, "this ONNX file")
         self._helper = onnx
         self._constants: dict[str, Array] = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
         self.maker: dict[str, Any] = {name: node for node in graph.node for name in node.output}

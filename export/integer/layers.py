@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 STATE_BITS = 15  # a GRU's state is int16, 1.0 = 2^15: it lies between -1 and 1
 GATE_BITS = 16  # sums before a gate's sigmoid or tanh: 1.0 = 2^16
+ONE, ONE_SHIFT = 2**30, 30  # the scale factor 1: a pool with it gives the plain sum
 ALIGN = 4  # weights a row are padded to whole words for the boards' SIMD
 
 
@@ -33,7 +34,10 @@ class Input:
 
 @dataclass(frozen=True)
 class Pool:
-    """Mean over ``window`` positions: out = clip(requantise(sum, multiplier, shift), low, high)."""
+    """Mean over ``window`` positions: out = clip(requantise(sum, multiplier, shift), low, high).
+
+    With the factor `ONE` it is the sum, and the scale is that of the values divided by the window.
+    """
 
     name: str
     channels: int

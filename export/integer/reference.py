@@ -55,14 +55,14 @@ def run(model: IntegerModel, observation: NDArray[np.int8]) -> NDArray[np.int32]
         return step(model, observation, None)[0]
     state = np.zeros((1, model.hidden), np.int16)
     place = next(i for i, layer in enumerate(model.layers) if isinstance(layer, Gru))
-    seen = _blocks(model, _checked(model, observation), model.layers[:place])
+    seen = forward(model, _checked(model, observation), model.layers[:place])
     states = np.empty((len(seen), model.hidden), np.int32)
     cell = model.layers[place]
     assert isinstance(cell, Gru)
     for i in range(len(seen)):
         state = _cell(cell, seen[i : i + 1], state)
         states[i] = state[0]
-    return _blocks(model, states, model.layers[place + 1 :]).reshape(-1, model.slots, 2)
+    return forward(model, states, model.layers[place + 1 :]).reshape(-1, model.slots, 2)
 
 
 def step(
@@ -82,10 +82,10 @@ def step(
         cell = model.layers[place]
         assert isinstance(cell, Gru)
         assert state is not None
-        state = _cell(cell, _blocks(model, value, model.layers[:place]), state)
-        value = _blocks(model, state.astype(np.int32), model.layers[place + 1 :])
+        state = _cell(cell, forward(model, value, model.layers[:place]), state)
+        value = forward(model, state.astype(np.int32), model.layers[place + 1 :])
     else:
-        value = _blocks(model, value, model.layers)
+        value = forward(model, value, model.layers)
     return value.reshape(-1, model.slots, 2), state
 
 
@@ -95,7 +95,7 @@ def _checked(model: IntegerModel, observation: NDArray[np.int8]) -> Values:
     return observation.astype(np.int32)
 
 
-def _blocks(model: IntegerModel, value: Values, layers: tuple[Layer, ...]) -> Values:
+def forward(model: IntegerModel, value: Values, layers: tuple[Layer, ...]) -> Values:
     """Some layers over all rows, a block at a time. (n, inputs) -> (n, outputs)."""
     widest = max([_width(layer) for layer in layers], default=1)
     rows = max(1, BLOCK_VALUES // widest)

@@ -1,6 +1,6 @@
 
-/* Means over neighbouring positions. */
-static void pool(const pool_t *layer, const int16_t *x, int16_t *out)
+/* Sums over neighbouring positions: their scale is finer by the window. */
+static void pool_sum_values(const pool_t *layer, const int16_t *x, int16_t *out)
 {
     for (uint32_t place = 0; place < layer->outputs; place++) {
         for (uint32_t channel = 0; channel < layer->channels; channel++) {
@@ -8,7 +8,7 @@ static void pool(const pool_t *layer, const int16_t *x, int16_t *out)
             for (uint32_t i = 0; i < layer->window; i++) {
                 sum += x[i * layer->channels + channel];
             }
-            *out++ = (int16_t)clip(sea_requantise(sum, layer->multiplier, layer->shift), layer->low, layer->high);
+            *out++ = (int16_t)sum;
         }
         x += layer->window * layer->channels;
     }
