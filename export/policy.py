@@ -9,12 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.errors import UserError
+from envs.untrusted import read_bounded
 from export import manifest as manifests
 from export.manifest import Manifest
 from export.runner import OnnxRunner, open_session
 from sea_dbs.controllers import check_observation, decide
+from sea_dbs.extras import need
 
 __all__ = ["OnnxPolicy", "open_session"]
+
+MAX_BYTES = 256 << 20  # four times the paper's actor: no policy for a board is larger
 
 
 class OnnxPolicy:
@@ -40,15 +44,16 @@ class OnnxPolicy:
         self.slots = self.manifest.slots
         self.n = 1
         path = folder / entry.file
-        try:
-            data = path.read_bytes()  # read once: what is hashed is what runs
-        except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+        data = read_bounded(path, MAX_BYTES, "the policy")  # read once: what is hashed is what runs
         if len(data) != entry.bytes or hashlib.sha256(data).hexdigest() != entry.sha256:
             raise UserError(
                 f"{path} is not the file that its manifest describes ({len(data)} bytes, {entry.bytes} expected; "
                 "changed or cut short): export the run again"
             )
+        need("export", "onnx", "onnxruntime")
+        from export.untrusted import check_onnx
+
+        check_onnx(data, str(path))  # the manifest with the hash may come from the same hand as the file
         self._runner = OnnxRunner(data, self.name)
         self._check_graph(path)
 

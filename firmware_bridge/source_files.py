@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from envs.basal_ganglia import OBSERVATION_SCALE
 from envs.config import EnvConfig
 from envs.errors import UserError
+from envs.npz import read_npz
 from firmware_bridge.sources import Observation, check_rate, check_values
 from sea_dbs.files import sha256_file
 from sea_dbs.report.session_data import read_session
@@ -91,11 +92,7 @@ def _session(path: Path, config: EnvConfig) -> list[Observation]:
 
 
 def _npz(path: Path, config: EnvConfig) -> list[Observation]:
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            arrays = {name: np.asarray(data[name]) for name in data.files}
-    except (OSError, ValueError, EOFError, KeyError) as error:
-        raise UserError(f"{path} cannot be read as .npz: {error}") from None
+    arrays = read_npz(path, ())
     beta, times, rate = (arrays.get(name) for name in ("P_beta", "time_s", "rate_hz"))
     if beta is None or beta.ndim != 1 or beta.dtype.kind not in "fiu" or (times is None) == (rate is None):
         has = ", ".join(f"{name} {array.shape}" for name, array in arrays.items()) or "nothing"

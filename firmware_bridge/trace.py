@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from firmware_bridge.recorder import SESSION_FILE
 from firmware_bridge.rederive import came_again, compiled, derived
 from sea_dbs.config import load_config
 from sea_dbs.files import sha256_file
+from sea_dbs.recording_file import open_recording
 from sea_dbs.report.session_data import SessionData, read_session
 
 HELD, BROKEN, UNREACHED, ABSENT, OPEN = "held", "broken", "not reachable", "absent", "not closed"
@@ -84,12 +83,9 @@ def trace(session: Path, export: Path | None = None, run: Path | None = None, *,
     """
     path = session / SESSION_FILE if session.is_dir() else session
     data = read_session(path)
-    try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
-            recorded, place, damaged = read_links(db)
-            rows_digest = digest_rows(db)
-    except sqlite3.Error as error:
-        raise UserError(f"{path} cannot be read to its end: {error}") from None
+    with open_recording(path) as db:
+        recorded, place, damaged = read_links(db)
+        rows_digest = digest_rows(db)
     if not recorded and not damaged:
         raise UserError(f"{path} holds no chain: it was recorded by an older version")
     result = Trace(str(path), outcome=data.session["outcome"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from sea_dbs.networks import build_actor
 
 CHECKPOINT = "checkpoint.pt"
 POLICY = "policy.pt"
+MAX_BYTES = 16 << 30  # the replay memory of `paper` takes 0.1 GB
+MAX_OBS, MAX_SLOTS = 5000, 256  # of a policy, as the board takes it
 FORMAT = 1  # raised when the layout of either file changes
 
 
@@ -77,17 +80,35 @@ def load(path: Path) -> dict[str, Any]:
     Raises:
         UserError: missing, truncated, not written by this toolkit, or of another format.
     """
+    broken = f"{path} is truncated or not a file of this toolkit, and cannot be read"
     try:
+        _check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"there is no file {path}: the folder holds no trained run, or no checkpoint yet") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path} is truncated or not a file of this toolkit, and cannot be read") from error
+    except pickle.UnpicklingError as error:
+        raise UserError(f"{broken}: it holds more than numbers, and none of that was run") from error
+    except UserError:
+        raise
+    except Exception as error:  # a hostile pickle fails in any way it likes; it is data all the same
+        raise UserError(broken) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
         raise UserError(f"{path} has format {found}: this version reads format {FORMAT}")
-    unpacked: dict[str, Any] = unpack(content)
+    try:
+        unpacked: dict[str, Any] = unpack(content)
+    except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
+        raise UserError(broken) from error
     return unpacked
+
+
+def _check_archive(path: Path) -> None:
+    """What `save` writes: a zip archive of parts stored as they are, so that it unpacks to no more than its size."""
+    if (size := path.stat().st_size) > MAX_BYTES:
+        raise UserError(f"{path} has {size:,} bytes, more than the {MAX_BYTES:,} of any checkpoint")
+    with zipfile.ZipFile(path) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED or entry.file_size > size for entry in archive.infolist()):
+            raise zipfile.BadZipFile("compressed")
 
 
 def save_policy(run: Path, actor: torch.nn.Module, spec: dict[str, Any]) -> None:
@@ -109,8 +130,10 @@ def read_policy(run: Path) -> tuple[torch.nn.Module, dict[str, Any]]:
     content = load(path)
     try:
         spec: dict[str, Any] = content["spec"]
+        if not (spec["n_obs"] in range(1, MAX_OBS + 1) and spec["slots"] in range(1, MAX_SLOTS + 1)):
+            raise KeyError("sizes")
         actor = build_actor(spec["actor"], spec["n_obs"], spec["slots"])
         actor.load_state_dict(content["weights"])
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, TypeError, RuntimeError, AttributeError) as error:
         raise UserError(f"{path} does not hold the weights that its own description names") from error
     return actor.eval(), spec

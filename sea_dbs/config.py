@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from envs.config import PRESETS, EnvConfig
 from envs.errors import UserError
+from envs.untrusted import MAX_YAML_BYTES, load_yaml, read_bounded
 from sea_dbs.files import sha256_json
 
 Preset = Literal["paper", "paper-released", "realtime"]
@@ -171,7 +172,7 @@ def _read_source(source: str | Path) -> tuple[str, str]:
     path = Path(source)
     try:
         if path.is_file():
-            return path.read_text(), str(path)
+            return read_bounded(path, MAX_YAML_BYTES, "the config").decode(), str(path)
         shipped = resources.files("sea_dbs.presets") / f"{source}.yaml"
         if str(source) in preset_names():
             return shipped.read_text(), f"preset {source}"
@@ -195,7 +196,7 @@ class _UniqueKeys(yaml.SafeLoader):
 
 def _parse_yaml(text: str, place: str) -> dict[str, Any]:
     try:
-        values = yaml.load(text, Loader=_UniqueKeys)
+        values = load_yaml(text, _UniqueKeys)
     except (yaml.YAMLError, TypeError) as error:
         raise UserError(f"{place} is not flat YAML of KEY: VALUE lines: {' '.join(str(error).split())}") from error
     if values is None:
@@ -207,7 +208,7 @@ def _parse_yaml(text: str, place: str) -> dict[str, Any]:
 
 def _parse_value(text: str, item: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return load_yaml(text)
     except yaml.YAMLError:
         raise UserError(f"the value of '{item}' cannot be read") from None
 

@@ -102,8 +102,8 @@ def test_a_key_shows_itself_nowhere(file: Path) -> None:
 
 def test_the_command_prints_the_fingerprint_alone(tmp_path: Path) -> None:
     def run(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([str(Path(sys.executable).with_name("sea-dbs")), "key", *words], capture_output=True, text=True,
-                              check=False)  # fmt: skip
+        command = [str(Path(sys.executable).with_name("sea-dbs")), "key", *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
 
     made = run("new", "--out", str(tmp_path / "k"))
     key = read_key(tmp_path / "k")

@@ -14,6 +14,7 @@ from envs.config import validated
 from envs.errors import UserError
 from envs.patients.patient import Patient, Scales
 from envs.patients.recruitment import Recruitment
+from envs.untrusted import MAX_YAML_BYTES, load_yaml, read_bounded
 
 _FROZEN = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -101,7 +102,7 @@ def loads_cohort(text: str, place: str = "the cohort") -> Cohort:
         UserError: no YAML, an unknown key, a value out of range; ``place`` names the source.
     """
     try:
-        values = yaml.safe_load(text)
+        values = load_yaml(text)
     except yaml.YAMLError as error:
         raise UserError(f"{place} is neither JSON nor YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
@@ -116,7 +117,7 @@ def read_cohort(path: Path) -> Cohort:
         UserError: it cannot be read, or as `loads_cohort`.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_bounded(path, MAX_YAML_BYTES, "the cohort").decode()
+    except UnicodeDecodeError as error:
         raise UserError(f"cannot read the cohort {path}: {error}") from error
     return loads_cohort(text, str(path))

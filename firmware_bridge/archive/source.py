@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from envs.errors import UserError
 from firmware_bridge.chain import digest_rows
 from firmware_bridge.recorder import SESSION_FILE
+from sea_dbs.recording_file import open_recording, quoted
 from sea_dbs.report.session_data import SessionData, read_session
 
 Row = dict[str, Any]
@@ -40,22 +40,19 @@ class Source:
         """
         path = session / SESSION_FILE if session.is_dir() else session
         data = read_session(path)
-        try:
-            with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
-                db.row_factory = sqlite3.Row
-                db.execute("BEGIN")  # one state of a file that may still be written
-                (checked,) = db.execute("PRAGMA quick_check(1)").fetchone()
-                if checked != "ok":
-                    raise UserError(f"{path} is damaged: {' '.join(str(checked).split())}")
-                layout = db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'").fetchall()
-                names = [row["name"] for row in layout if not row["name"].startswith("sqlite_")]
-                tables = {
-                    name: [dict(row) for row in db.execute(f'SELECT * FROM "{name}" ORDER BY 1')] for name in names
-                }
-                comments = {row["name"]: dict(_COMMENT.findall(row["sql"])) for row in layout}
-                digest = digest_rows(db)
-        except sqlite3.Error as error:
-            raise UserError(f"{path} is damaged: {error}") from None
+        with open_recording(path) as db:
+            db.row_factory = sqlite3.Row
+            db.execute("BEGIN")  # one state of a file that may still be written
+            (checked,) = db.execute("PRAGMA quick_check(1)").fetchone()
+            if checked != "ok":
+                raise UserError(f"{path} is damaged: {' '.join(str(checked).split())}")
+            layout = db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'").fetchall()
+            names = [row["name"] for row in layout if not row["name"].startswith("sqlite_")]
+            tables = {
+                name: [dict(row) for row in db.execute(f"SELECT * FROM {quoted(name)} ORDER BY 1")] for name in names
+            }
+            comments = {row["name"]: dict(_COMMENT.findall(row["sql"])) for row in layout}
+            digest = digest_rows(db)
         try:
             return Source(path, data, tables, comments, digest, *_axis(data))
         except (KeyError, TypeError, ValueError) as error:

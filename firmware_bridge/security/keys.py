@@ -94,8 +94,8 @@ def read_key(path: Path) -> DeviceKey:
             raise UserError(f"the key file {path} belongs to user {found.st_uid}, not to you ({os.geteuid()})")
         if found.st_mode & 0o177:
             raise UserError(
-                f"the key file {path} has the rights {stat.S_IMODE(found.st_mode):04o}, not 0600: 'chmod 600 {path}', and "
-                "make a new key if others could read it"
+                f"the key file {path} has the rights {stat.S_IMODE(found.st_mode):04o}, not 0600: 'chmod 600 {path}', "
+                "and make a new key if others could read it"
             )
         data = os.read(fd, MAX_FILE_BYTES + 1)
     except OSError as error:

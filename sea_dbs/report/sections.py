@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from envs.errors import UserError
+from envs.untrusted import load_yaml
 from sea_dbs import evaluation_figures
 from sea_dbs.report import learning_figure, plant_figure, session_figure
 from sea_dbs.report.find import Found, Part
@@ -255,7 +256,7 @@ def learning_section(found: Found) -> Section:
 
 def _config(part: Part) -> dict[str, Any]:
     try:
-        config = yaml.safe_load((part.path / "config.yaml").read_text())
+        config = load_yaml((part.path / "config.yaml").read_bytes())
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"the config of the run {part.name} cannot be read: {error}") from error
     return config if isinstance(config, dict) else {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from envs.basal_ganglia import OBSERVATION_SCALE
 from envs.errors import UserError
+from sea_dbs.recording_file import open_recording
 
 SCHEMA_VERSION = 1
 NO_DEVICE_ENVELOPE = "NO DEVICE ENVELOPE"  # how the mode of a session begins whose stimulator enforces nothing
@@ -133,20 +133,15 @@ def read_session(path: Path) -> SessionData:
     Raises:
         UserError: missing, no recording, damaged, or of another schema version.
     """
-    if not path.is_file():
-        raise UserError(f"there is no recording {path}")
-    try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
-            db.row_factory = sqlite3.Row
-            version = db.execute("PRAGMA user_version").fetchone()[0]
-            if version != SCHEMA_VERSION:
-                raise UserError(f"{path} has the schema version {version}: this version reads {SCHEMA_VERSION}")
-            tables = {
-                name: [dict(row) for row in db.execute(f"SELECT * FROM {name} ORDER BY 1")]
-                for name in ("session", "decisions", "pulses", "events")
-            }
-    except sqlite3.Error as error:
-        raise UserError(f"{path} is no recording of a session, or damaged: {error}") from None
+    with open_recording(path) as db:
+        db.row_factory = sqlite3.Row
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version != SCHEMA_VERSION:
+            raise UserError(f"{path} has the schema version {version}: this version reads {SCHEMA_VERSION}")
+        tables = {
+            name: [dict(row) for row in db.execute(f"SELECT * FROM {name} ORDER BY 1")]
+            for name in ("session", "decisions", "pulses", "events")
+        }
     if not tables["session"]:
         raise UserError(f"{path} holds no session: its host died before the first decision")
     return SessionData(tables["session"][0], tables["decisions"], tables["pulses"], tables["events"])
