@@ -57,8 +57,8 @@ def _check_schema(db: sqlite3.Connection, path: Path) -> None:
             found = "virtual table" if virtual else kind
             raise UserError(f"{path} holds the {found} {str(name)[:64]!r}: a recording holds tables alone")
         if kind == "table":
-            columns = db.execute("SELECT name, hidden FROM pragma_table_xinfo(?)", (name,)).fetchall()
-            if computed := [column for column, hidden in columns if hidden]:
+            columns = db.execute(f"PRAGMA table_xinfo({quoted(str(name))})").fetchall()  # the table-valued form writes
+            if computed := [column for _, column, *_, hidden in columns if hidden]:
                 raise UserError(f"{path} computes the column {name}.{computed[0]}: a recording holds plain values")
 
 
