@@ -53,7 +53,7 @@ def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> NDArray[Any]:
     shape, _, dtype = read(content)
     if dtype.hasobject:
         raise ValueError(f"the array '{entry.filename}' holds Python objects, which may be code: numbers are taken")
-    if math.prod(shape) * dtype.itemsize != len(content.getbuffer()) - content.tell():
+    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(content.getbuffer()) - content.tell():
         raise ValueError(f"the array '{entry.filename}' says {shape}, which is not what it holds")
     content.seek(0)
     found: NDArray[Any] = np.lib.format.read_array(content, allow_pickle=False)
