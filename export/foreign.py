@@ -168,7 +168,8 @@ def _check_operators(model: onnx.ModelProto, path: Path, described: PolicyManife
 
 
 def _check_weights(model: onnx.ModelProto, path: Path) -> None:
-    for tensor in model.graph.initializer:
+    inner = [a.t for node in model.graph.node for a in node.attribute if a.HasField("t")]
+    for tensor in (*model.graph.initializer, *inner):
         if tensor.external_data or tensor.data_location == onnx.TensorProto.EXTERNAL:
             raise UserError(f"{path} keeps the weights '{tensor.name}' in another file: save it as a single file")
         if tensor.data_type in (onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16):

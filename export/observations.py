@@ -45,8 +45,9 @@ def gather(
         UserError: ``seconds`` holds no decision, or more than 600 s.
     """
     decision_s = (config.slots or 1) / (config.stim_hz or 1.0)
-    steps = min(int(seconds / decision_s + 1e-9), config.episode_steps or 1)
-    if not (seconds <= MAX_SECONDS and steps >= 1):
+    allowed = decision_s - 1e-9 <= seconds <= MAX_SECONDS  # refuses nan too
+    steps = min(int(seconds / decision_s + 1e-9), config.episode_steps or 1) if allowed else 0
+    if steps < 1:
         raise UserError(
             f"--seconds is {seconds:g}: from {decision_s:g} (one decision) to {MAX_SECONDS:g} s are allowed"
         )

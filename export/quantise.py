@@ -26,7 +26,7 @@ from export.precision import centring
 
 Float = NDArray[np.float32]
 MAX_SAMPLES = 512  # observations used for calibration, evenly spread over those given
-HEADROOM = 0.1  # a few plants do not show the extremes: what saturates costs more than a coarser step (docs/export.md)
+HEADROOM = 0.2  # a few plants do not show the extremes: what saturates costs more than a coarser step (docs/export.md)
 LEVELS = 255.0  # steps of an int8 scale
 LAYERS = frozenset({"Conv", "Gemm", "MatMul"})  # computed in integers, with the pools and moves between them
 QUANTISED = sorted(LAYERS | {"AveragePool", "MaxPool", "Relu", "Reshape", "Flatten", "Squeeze", "Unsqueeze"})
