@@ -73,7 +73,7 @@ class LslStreams:
         self._stride_s = stride_ms * 1e-3
         self._new = round(session["slots"] * session["slot_us"] * 1e-3 / stride_ms)  # windows a decision
         self._realtime = session["clock"] == "realtime"
-        self._lsl_minus_host_s = pylsl.local_clock() - time.monotonic()
+        self._lsl_minus_host_s: float = pylsl.local_clock() - time.monotonic()
         self._offset_us: float | None = None  # device minus host, by the last comparison
         self._zero_s: float | None = None  # lockstep: LSL time of device time 0
         slots = tuple((f"slot_{place}", "0 or 1", "mask") for place in range(session["slots"]))
