@@ -43,7 +43,12 @@ _ELEMENT_BYTES = {
     "int8_t": 1, "uint8_t": 1, "int16_t": 2, "uint16_t": 2, "_Float16": 2, "__fp16": 2,
     "int32_t": 4, "uint32_t": 4, "float": 4, "int64_t": 8, "uint64_t": 8,
 }  # fmt: skip
-_ARRAY = re.compile(rf"^[ \t]*static\s+(const\s+)?({'|'.join(_ELEMENT_BYTES)})\s+\w+((?:\s*\[[0-9 *+u]+\])+)", re.M)
+_ARRAY = re.compile(
+    rf"^[ \t]*static\s+(?:_Alignas\(\d+\)\s+)?(const\s+)?({'|'.join(_ELEMENT_BYTES)}|number_t)\s+\w+"
+    r"((?:\s*\[[0-9 *+u]+\])+)",
+    re.M,
+)
+_NUMBER = re.compile(r"typedef (\w+) number_t;")  # the float formats' one type
 
 
 @dataclass(frozen=True)
@@ -93,13 +98,15 @@ def policy_source(policy_dir: Path, format: str) -> Path:
 def table_bytes(source: str) -> tuple[int, int]:
     """Bytes of constant tables (flash) and of buffers (RAM) that a generated policy declares at file scope."""
     totals = {True: 0, False: 0}
+    number = _NUMBER.search(source)
+    sizes = _ELEMENT_BYTES | ({"number_t": _ELEMENT_BYTES[number[1]]} if number else {})
     for const, kind, axes in _ARRAY.findall(source):
         count = 1
         for axis in re.findall(r"\[([0-9 *+u]+)\]", axes):
             factors = [int(factor.strip(" u")) for factor in axis.split("*") if factor.strip(" u").isdigit()]
             for factor in factors:
                 count *= factor
-        totals[bool(const)] += count * _ELEMENT_BYTES[kind]
+        totals[bool(const)] += count * sizes[kind]
     return totals[True], totals[False]
 
 

@@ -27,6 +27,7 @@ COMMANDS = (
     "train",
     "evaluate",
     "export",
+    "parity",
     "board",
     "session",
     "archive",
