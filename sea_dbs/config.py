@@ -18,7 +18,7 @@ from envs.untrusted import MAX_YAML_BYTES, load_yaml, read_bounded
 from sea_dbs.files import sha256_json
 
 Preset = Literal["paper", "paper-released", "realtime"]
-ActorName = Literal["compact", "paper"]
+ActorName = Literal["compact", "small", "tiny", "paper"]
 CriticTarget = Literal["printed", "mean", "none"]
 Exploration = Literal["gumbel", "epsilon"]
 WarmupActions = Literal["uniform-duty", "bernoulli"]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 OBS_CENTRE = 0.35  # P_beta/1000: the reward's threshold b, Eq. 7
 OBS_SCALE = 0.1  # P_beta/1000: about the distance between untreated (0.44) and 50 Hz stimulation (0.29)
 COMPACT_LENGTH = 50  # values that the compact networks look at: one each 20 ms of a 1,000-value trace
+TINY_LENGTH = 10  # values that the tiny actor looks at
 PAPER_POSITIONS = 1000  # released code: the head holds 1,000 outputs a slot
 
 
@@ -119,6 +120,47 @@ class RecurrentActor(nn.Module):
         return cast(Tensor, self.head(following).reshape(-1, self.slots, 2)), following
 
 
+class SmallActor(nn.Module):
+    """For the question how small an actor may be: 10 k parameters for 50 slots, one convolution to 8 channels."""
+
+    def __init__(self, n_obs: int, slots: int) -> None:
+        super().__init__()
+        self.slots = slots
+        pool = max(1, n_obs // COMPACT_LENGTH)
+        self.layers = nn.Sequential(
+            nn.AvgPool1d(pool) if pool > 1 else nn.Identity(),
+            nn.Conv1d(1, 8, 3, padding=1),
+            nn.ReLU(),
+            nn.AvgPool1d(2),
+            nn.Flatten(),
+            nn.Linear(8 * (n_obs // pool // 2), 32),
+            nn.ReLU(),
+            nn.Linear(32, slots * 2),
+        )
+
+    def forward(self, observation: Tensor) -> Tensor:
+        return cast(Tensor, self.layers(centre(observation)).reshape(-1, self.slots, 2))
+
+
+class TinyActor(nn.Module):
+    """The same question, further: ten means of the observation, 16 hidden values; 1.9 k parameters for 50 slots."""
+
+    def __init__(self, n_obs: int, slots: int) -> None:
+        super().__init__()
+        self.slots = slots
+        pool = max(1, n_obs // TINY_LENGTH)
+        self.layers = nn.Sequential(
+            nn.AvgPool1d(pool) if pool > 1 else nn.Identity(),
+            nn.Flatten(),
+            nn.Linear(n_obs // pool, 16),
+            nn.ReLU(),
+            nn.Linear(16, slots * 2),
+        )
+
+    def forward(self, observation: Tensor) -> Tensor:
+        return cast(Tensor, self.layers(centre(observation)).reshape(-1, self.slots, 2))
+
+
 class StateActionNetwork(nn.Module):
     """A number for a state and an action: the critic Q(s, a), and the reward model f(s, a) of Eq. 8. -> (n,).
 
@@ -154,11 +196,13 @@ ACTORS: dict[str, Callable[[int, int], nn.Module]] = {
     "compact": CompactActor,
     "paper": PaperActor,
     "recurrent": RecurrentActor,
+    "small": SmallActor,
+    "tiny": TinyActor,
 }
 
 
 def build_actor(name: str, n_obs: int, slots: int) -> nn.Module:
-    """An actor by its name: ``compact``, ``paper`` or ``recurrent``."""
+    """An actor by its name: ``compact``, ``small``, ``tiny``, ``paper`` or ``recurrent``."""
     return ACTORS[name](n_obs, slots)
 
 

@@ -56,7 +56,7 @@ def test_the_compact_actor_fits_a_small_controller(n_obs: int, slots: int) -> No
     assert activations <= 16_384  # bytes in INT8, two layers at once
 
 
-@pytest.mark.parametrize("name", ["compact", "paper"])
+@pytest.mark.parametrize("name", ["compact", "small", "tiny", "paper"])
 @pytest.mark.parametrize(("n_obs", "slots"), SHAPES)
 def test_an_actor_gives_two_logits_a_slot_each_row_for_itself(name: str, n_obs: int, slots: int) -> None:
     torch.manual_seed(0)
