@@ -109,7 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m export.witness", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, metavar="RUN_DIR")
     parser.add_argument("--preset", default="paper", help="paper (default) or realtime")
-    parser.add_argument("--actor", default="compact", choices=("compact", "paper", "recurrent"))
+    parser.add_argument("--actor", default="compact", choices=("compact", "small", "tiny", "paper", "recurrent"))
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     write(given.out, given.preset, given.actor, seed=given.seed)
