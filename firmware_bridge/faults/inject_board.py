@@ -1,0 +1,167 @@
+"""Injections into the board itself and its electrode."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Any
+
+from firmware_bridge.clock import ClockModel, ClockSample
+from firmware_bridge.codes import Cause, ElectrodeFault, NackCode, State
+from firmware_bridge.faults.checker import Expectation
+from firmware_bridge.faults.driver import Driver
+from firmware_bridge.faults.outcome import NotHereError, Outcome, injection
+from firmware_bridge.faults.rig import MODEL, Rig
+from firmware_bridge.messages import Electrode, Nack, SetStim, TimeSync, pack_mask
+
+HANG = {"interrupts off": 200, "main loop": 201}  # values of ELECTRODE.fault in a test build: ports/common/bench.h
+
+
+@injection
+def electrode(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
+    """The electrode breaks: open, shorted, an impedance that the voltage cannot drive, dead, or charge left behind."""
+    driver = Driver(rig, rng)
+    driver.begin()
+    driver.amplitude_uA = given.get("amplitude_uA", driver.amplitude_uA)
+    driver.drive(given.get("ramp_ms", rng.randint(300, 900)) * 1000)
+    fault = ElectrodeFault[given["fault"]]
+    at = rig.mark()
+    rig.bench.set_fault(
+        fault,
+        given.get("residual_pC", 0),
+        impedance_ohm=given.get("impedance_ohm", 0),
+        v_max_mV=given.get("v_max_mV", 0),
+    )
+    driver.drive(300_000)
+    mended = rig.mark()
+    rig.bench.set_fault(ElectrodeFault.NONE)
+    driver.order()
+    rig.advance(200_000)
+    causes = tuple(given["causes"])
+    return Outcome(
+        at,
+        [
+            Expectation(after_us=at, state="SAFE_OFF", causes=causes, within_us=300_000, pulses_max=3),
+            Expectation(after_us=mended, stays="SAFE_OFF", pulses_max=0),
+        ],
+        marks=[(mended, "electrode mended")],
+    )
+
+
+@injection
+def firmware_hangs(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
+    """The firmware runs in an endless loop; only the watchdog can help."""
+    if rig.kind == "host":
+        raise NotHereError("the host board is a process: it has no watchdog of its own")
+    driver = Driver(rig, rng)
+    driver.begin()
+    driver.drive(300_000)
+    how = given["ways"][rng.randrange(len(given["ways"]))]
+    at, before = rig.now(), len(rig.lines())
+    began = time.monotonic()
+    bench = rig.bench
+    bench._write(_electrode(bench._next(), HANG[how]), began + 2)
+    while time.monotonic() - began < 3.0:
+        lines = rig.lines()[before:]
+        if any(line.get("cause") == "WATCHDOG" for line in lines):
+            break
+    took_ms = (time.monotonic() - began) * 1e3
+    outcome = Outcome(at, [Expectation(restart=True, state="IDLE", causes=("WATCHDOG",), pulses_max=0)])
+    outcome.said = {"how": how, "host_ms": round(took_ms)}
+    outcome.must(took_ms <= given["within_ms"], f"it took {took_ms:.0f} ms of the host's time")
+    rig.client.link.read(0.2)
+    answer = rig.client.hello(MODEL, refuse=False)
+    outcome.must(answer.cause == Cause.WATCHDOG, f"the board says {Cause(answer.cause).name}, not WATCHDOG")
+    return outcome
+
+
+def _electrode(token: int, fault: int) -> bytes:
+    from firmware_bridge.codec import encode
+
+    return encode(Electrode(token, fault, 0, 0, 0), sequence=token, session=0)
+
+
+@injection
+def power_loss(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
+    """Power goes while the loop is under way, and comes back."""
+    driver = Driver(rig, rng)
+    driver.begin()
+    driver.drive(rng.randint(150_000, 400_000))
+    at = rig.mark()
+    how = "power" if rig.kind == "host" else given["ways"][rng.randrange(len(given["ways"]))]
+    rig.power_cycle(how)
+    if how == "reset":
+        time.sleep(0.3)
+    rig.advance(100_000)
+    answer = rig.client.hello(MODEL, refuse=False)
+    outcome = Outcome(at, [Expectation(restart=True, state="IDLE", causes=("POWER_ON", "RESET"), pulses_max=0)])
+    outcome.must(answer.state == State.IDLE, f"the board woke up in {State(answer.state).name}")
+    refused = driver.order()
+    outcome.must(isinstance(refused, Nack), "an order was taken by a board that nobody had armed")
+    rig.advance(100_000)
+    outcome.said = {"how": how}
+    return outcome
+
+
+@injection
+def memory_flip(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
+    """A bit of the policy's weights or of the core's memory flips."""
+    name = given["fault"]
+    if name not in ElectrodeFault.__members__:
+        raise NotHereError("no board of this build can flip a bit of its memory")
+    driver = Driver(rig, rng)
+    driver.begin()
+    driver.drive(300_000)
+    at = rig.mark()
+    rig.bench.set_fault(ElectrodeFault[name])
+    driver.drive(1_100_000)
+    return Outcome(at, [Expectation(after_us=at, state="SAFE_OFF", causes=("MEMORY",), within_us=1_000_000)])
+
+
+@injection
+def clock(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
+    """The clocks of host and board drift apart by up to 200 ppm; orders of another time are refused.
+
+    Where the board's clock is stepped, an hour passes; the host's clock is simulated beside it, with uneven delays.
+    """
+    driver = Driver(rig, rng)
+    driver.begin()
+    at = rig.mark()
+    drift, phase = rng.uniform(-200e-6, 200e-6), rng.uniform(0, 6.28)
+    model, worst = ClockModel(), 0.0
+    seconds = given["seconds"] if rig.stepped else given["real_seconds"]
+    for _ in range(seconds):
+        t2 = rig.now()
+
+        def host_time(board_us: int) -> int:
+            return 5_000_000 + round(board_us * (1 + drift) + 300 * (phase % 1))
+
+        reply = rig.client._ask(
+            TimeSync(0, 0, 0, 0, 0), lambda m, sent: isinstance(m, TimeSync) and m.of_sequence in sent
+        )
+        assert isinstance(reply, TimeSync)
+        there, back = (round(300 + rng.expovariate(1 / 400)) for _ in range(2))
+        sample = ClockSample(
+            host_time(reply.t2_board_us) - there,
+            reply.t2_board_us,
+            reply.t3_board_us,
+            host_time(reply.t3_board_us) + back,
+        )
+        model.add(sample)
+        estimate = model.at(sample.t4_us)
+        truth = reply.t3_board_us + back / (1 + drift) - sample.t4_us
+        if _ > 5:
+            worst = max(worst, abs(estimate.offset_us - truth))
+        rig.until(t2 + 1_000_000)
+    outcome = Outcome(at, said={"drift_ppm": round(drift * 1e6, 1), "seconds": seconds, "worst_us": round(worst)})
+    outcome.must(worst < 2_000, f"the offset was wrong by {worst:.0f} µs")
+    now = rig.now()
+    for start in (max(1, now - 10_000_000), now + 5_000_000, 2**63):
+        slots, bits = pack_mask([1] * 5)
+        driver.decision_id += 1
+        answer = driver.send(SetStim(driver.decision_id, start, 20_000, slots, bits, 3000, 60, 300, 0))
+        refused = isinstance(answer, Nack) and answer.code == NackCode.START
+        outcome.must(refused, f"an order for {start - now:+d} µs from now was taken")
+    rig.advance(100_000)
+    outcome.expect.append(Expectation(after_us=at, pulses_max=0, stays="ARMED"))
+    return outcome

@@ -1,0 +1,326 @@
+"""Injections on the link and at the host: what a cable, a computer and a stranger can do."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from firmware_bridge.codec import encode
+from firmware_bridge.codes import ElectrodeFault, NackCode, State
+from firmware_bridge.faults import link as faulty
+from firmware_bridge.faults.checker import Expectation
+from firmware_bridge.faults.driver import LEASE_MS, RENEW_US, Driver
+from firmware_bridge.faults.host import Hosts
+from firmware_bridge.faults.outcome import Outcome, injection
+from firmware_bridge.faults.rig import MODEL, Rig
+from firmware_bridge.messages import Ack, Arm, Heartbeat, Nack, Renew, Status, Stop
+
+LEASE_US = 1000 * LEASE_MS
+_BYE = ("LEASE_ENDED",)
+
+
+def lost_host(at_us: int) -> Expectation:
+    """FALLBACK by the lease, and no pulse of the host's after it."""
+    return Expectation(after_us=at_us, state="FALLBACK", causes=_BYE, lease_ms=LEASE_MS)
+
+
+def _wait_for_loop(rig: Rig, host_s: float = 10) -> None:
+    end = time.monotonic() + host_s
+    rig.now()
+    while rig.bench.state is not State.CLOSED_LOOP and time.monotonic() < end:
+        rig.advance(20_000)
+
+
+@injection
+def host_killed(rig: Rig, rng: random.Random, _: dict[str, Any]) -> Outcome:
+    """A host in a process of its own, on the other end of a pty, is killed with SIGKILL."""
+    rig.halt()
+    if rig.hosts is None:
+        rig.hosts = rig.keep(Hosts(MODEL))
+    cable = faulty.Proxy(rig.link.inner)
+    try:
+        rig.hosts.start(cable.port)
+        _wait_for_loop(rig)
+        rig.advance(rng.randint(50_000, 400_000))
+        rig.hosts.kill()
+        killed = rig.now()
+        rig.advance(LEASE_US + 150_000)
+    finally:
+        rig.hosts.kill()
+        cable.close()
+    return Outcome(killed, [lost_host(killed)])
+
+
+@injection
+def cable_pulled(rig: Rig, rng: random.Random, _: dict[str, Any]) -> Outcome:
+    """Nothing passes any more, in neither direction; the host goes on talking."""
+    driver = Driver(rig, rng)
+    driver.begin()
+    driver.drive(rng.randint(300_000, 900_000))
+    rig.link.cut = True
+    pulled = rig.mark()
+    driver.drive(LEASE_US + 150_000, wait=False)
+    return Outcome(pulled, [lost_host(pulled)])
+
+
+@injection
+def host_stalls(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
+    """The host stops for 50 ms to 5 s, then goes on as if nothing had been."""
+    driver = Driver(rig, rng)
+    driver.begin()
+    driver.drive(400_000)
+    stall = rng.randint(given["low_ms"], given["high_ms"]) * 1000
+    at = rig.mark()
+    rig.advance(stall)
+    held = driver.orders[-1][0]
+    answer = driver.send(Renew(held))
+    outcome = Outcome(at, said={"stall_ms": stall // 1000})
+    if stall < LEASE_US - RENEW_US - 20_000:
+        outcome.must(isinstance(answer, Ack), f"the lease was over after a stall of {stall // 1000} ms")
+        return outcome
+    if stall <= LEASE_US + 20_000:
+        return outcome  # too near the end to be told in advance
+    outcome.expect.append(lost_host(at))
+    outcome.must(isinstance(answer, Nack) and answer.code == NackCode.STATE, "a RENEW revived the loop after FALLBACK")
+    refused = driver.order()
+    outcome.must(isinstance(refused, Nack), "an order was taken without a fresh handshake")
+    silent = rig.mark()
+    rig.advance(100_000)
+    outcome.expect.append(Expectation(after_us=silent, pulses_max=0, stays="FALLBACK"))
+    outcome.must(rig.bench.state is State.FALLBACK, f"the board is in {rig.bench.state.name}, not FALLBACK")
+    return outcome
+
+
+def _status(rig: Rig) -> Status:
+    rig.link.clean()
+    return rig.client.status()
+
+
+@injection
+def bit_errors(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
+    """Bits of both directions flip; each frame that was hit must be dropped, each other one taken."""
+    driver = Driver(rig, rng)
+    driver.begin()
+    driver.order()
+    before = _status(rig)
+    rate = given["rates"][rng.randrange(len(given["rates"]))]
+    flip = faulty.flip_bits(rng, rate)
+    hit = [0, 0]  # frames that passed, frames that were hit
+
+    def out(data: bytes) -> faulty.Pieces:
+        damaged = flip(data)
+        hit[int(damaged != data)] += 1
+        return [(0, damaged)]
+
+    rig.link.out, rig.link.back = out, faulty.flip_bits(rng, rate)
+    at = rig.mark()
+    for k in range(given["frames"]):
+        driver.send(Heartbeat(), wait=False)
+        if k % 20 == 19:
+            rig.advance(20_000)
+            driver.keep(wait=False)
+    rig.advance(20_000)
+    rig.link.raw(b"\x00")
+    after = _status(rig)
+    outcome = Outcome(at, said={"bit_error_rate": rate, "frames": sum(hit), "hit": hit[1]})
+    taken = after.frames - before.frames - 1  # without the STATUS_REQUEST itself
+    outcome.must(taken == hit[0], f"{taken} frames were taken where {hit[0]} passed undamaged")
+    outcome.must(hit[1] == 0 or after.frames_bad > before.frames_bad, "no damaged frame was counted")
+    return outcome
+
+
+@injection
+def broken_frames(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
+    """Truncated, split and joined frames, and 10 kB of noise between whole ones: at most one frame is lost each time."""
+    driver = Driver(rig, rng)
+    driver.begin()
+    driver.order()
+    before = rig.client.status()
+    at = rig.mark()
+    connection, whole = rig.client.connection, 0
+    for kind in ("truncated", "split", "joined", "noise"):
+        frames = [connection.send(Heartbeat()) for _ in range(3)]
+        if kind == "truncated":
+            rig.link.raw(frames[0][: rng.randint(2, len(frames[0]) - 2)])
+            rig.link.raw(frames[1] + frames[2])
+            whole += 2
+        elif kind == "split":
+            for frame in frames:
+                point = rng.randint(1, len(frame) - 1)
+                rig.link.raw(frame[:point])
+                rig.advance(5_000)
+                rig.link.raw(frame[point:])
+            whole += 3
+        elif kind == "joined":
+            rig.link.raw(b"".join(frames).replace(b"\x00\x00", b"\x00"))
+            whole += 3
+        else:
+            rig.link.raw(rng.randbytes(given["noise_bytes"]))
+            rig.advance(100_000)
+            driver.keep(wait=False)
+            rig.link.raw(b"".join(frames))
+            whole += 3 + 1
+        rig.advance(10_000)
+        rig.client.poll(0.0)
+    after = rig.client.status()
+    taken = after.frames - before.frames - 1
+    outcome = Outcome(at, said={"whole": whole, "taken": taken})
+    outcome.must(whole - 4 <= taken <= whole, f"{whole - taken} of {whole} whole frames were lost")
+    return outcome
+
+
+@injection
+def replay(rig: Rig, rng: random.Random, _: dict[str, Any]) -> Outcome:
+    """Every frame of two sessions comes again: repeated, reordered, and from the old session. None is applied."""
+    driver = Driver(rig, rng)
+    driver.begin()
+    rig.link.forget()
+    driver.drive(300_000)
+    old = list(rig.link.sent)
+    driver.begin()
+    rig.link.forget()
+    driver.drive(300_000)
+    rig.link.out = faulty.twice
+    driver.drive(100_000)
+    rig.link.out = faulty.swap()
+    for _ in range(4):
+        driver.send(Heartbeat(), wait=False)
+    rig.link.clean()
+    mine = list(rig.link.sent)
+    rig.client.stop()
+    at = rig.mark()
+    before = rig.client.status()
+    frames = old + mine
+    rng.shuffle(frames)
+    for frame in frames:
+        rig.link.raw(frame)
+    rig.advance(100_000)
+    rig.client.poll(0.0)
+    after = rig.client.status()
+    outcome = Outcome(at, [Expectation(after_us=at, pulses_max=0, stays="IDLE")], said={"replayed": len(frames)})
+    ignored = after.frames_old_sequence + after.frames_old_session
+    ignored -= before.frames_old_sequence + before.frames_old_session
+    outcome.must(ignored == len(frames), f"{ignored} of {len(frames)} replayed frames were counted as ignored")
+    outcome.must(after.state == State.IDLE, f"the board went to {State(after.state).name} on replayed frames")
+    return outcome
+
+
+@injection
+def delay_and_loss(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
+    """Frames come 20 to 500 ms late, overtake each other, and 1 to 50 % are lost; then nothing comes any more."""
+    driver = Driver(rig, rng)
+    driver.begin()
+    driver.drive(300_000)
+    low, high = sorted(rng.randint(given["low_ms"], given["high_ms"]) * 1000 for _ in range(2))
+    share = rng.uniform(*given["loss"])
+    rig.link.out = faulty.delay(rng, low, high, share)
+    at = rig.mark()
+    driver.drive(given["for_ms"] * 1000, wait=False)
+    rig.link.cut = True
+    rig.advance(LEASE_US + 150_000)
+    said = {"delay_ms": [low // 1000, high // 1000], "loss": round(share, 3)}
+    return Outcome(at, [lost_host(at)], said=said)
+
+
+@injection
+def receiver_overrun(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
+    """The board's receiver loses bytes: once is counted, repeatedly is FALLBACK."""
+    driver = Driver(rig, rng)
+    driver.begin()
+    if rig.client.status().overruns:
+        rig.advance(given["window_ms"] * 1000)
+        driver.begin()
+    driver.drive(300_000)
+    before = rig.client.status()
+    outcome = Outcome(rig.mark())
+    rig.bench.set_fault(ElectrodeFault.OVERRUN)
+    once = rig.client.status()
+    outcome.must(once.state == State.CLOSED_LOOP, "a single overrun ended the loop")
+    for _ in range(given["times"] - 1):
+        rig.advance(10_000)
+        rig.bench.set_fault(ElectrodeFault.OVERRUN)
+    rig.advance(10_000)
+    after = rig.client.status()
+    counted = after.overruns - before.overruns
+    outcome.must(counted == given["times"], f"{counted} overruns were counted, not {given['times']}")
+    outcome.expect.append(
+        Expectation(after_us=outcome.fault_us, state="FALLBACK", causes=("OVERRUN",), within_us=100_000)
+    )
+    outcome.said["overruns"] = counted
+    return outcome
+
+
+@injection
+def wrong_hash(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
+    """A host with another schema, other limits or another model asks to arm."""
+    driver = Driver(rig, rng)
+    driver.begin()
+    rig.client.stop()
+    at = rig.mark()
+    name = given["hashes"][rng.randrange(len(given["hashes"]))]
+    values: dict[str, Any] = {"model_hash": MODEL, name: rng.randbytes(32)}
+    model = values.pop("model_hash")
+    answer = rig.client.hello(model, refuse=False, **values)
+    outcome = Outcome(at, [Expectation(after_us=at, pulses_max=0, stays="IDLE")], said={"wrong": name})
+    outcome.must(answer.refusal != 0, f"HELLO with another {name} was not refused")
+    reply = driver.send(Arm(answer.board_nonce))
+    outcome.must(isinstance(reply, Nack) and reply.code == NackCode.REFUSED, f"ARM with another {name} was not refused")
+    driver.order()
+    rig.advance(100_000)
+    return outcome
+
+
+@injection
+def stop_always(rig: Rig, rng: random.Random, _: dict[str, Any]) -> Outcome:
+    """A STOP from somebody who never shook hands, while the loop is under way."""
+    driver = Driver(rig, rng)
+    driver.begin()
+    driver.drive(rng.randint(200_000, 500_000))
+    at = rig.mark()
+    rig.link.raw(encode(Stop(reason=9), sequence=rng.randrange(2**32), session=rng.randrange(2**32)))
+    rig.advance(200_000)
+    rig.client.poll(0.0)
+    slack = 2_000 if rig.stepped else 30_000  # the way there takes real time
+    return Outcome(
+        at,
+        [
+            Expectation(after_us=at, state="IDLE", causes=("STOPPED",), within_us=slack),
+            Expectation(after_us=at + slack, pulses_max=0, stays="IDLE"),
+        ],
+    )
+
+
+@injection
+def recorder(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
+    """A host that records is killed with SIGKILL, or its disk fills up."""
+    rig.halt()
+    if rig.hosts is None:
+        rig.hosts = rig.keep(Hosts(MODEL))
+    cable = faulty.Proxy(rig.link.inner)
+    full = bool(rng.randrange(2))
+    with tempfile.TemporaryDirectory(prefix="sea-record-") as folder:
+        record = Path(folder) / "notes.sqlite"
+        try:
+            rig.hosts.start(cable.port, record, given["disk_bytes"] if full else 0)
+            _wait_for_loop(rig)
+            rig.advance(rng.randint(800_000, 1_500_000))
+            rig.hosts.kill()
+            killed_s, killed = time.time(), rig.now()
+            rig.advance(LEASE_US + 150_000)
+        finally:
+            rig.hosts.kill()
+            cable.close()
+        with closing(sqlite3.connect(record)) as db:
+            newest = db.execute("SELECT max(host_time) FROM notes").fetchone()[0]
+    outcome = Outcome(killed, [] if full else [lost_host(killed)], said={"disk": "full" if full else "killed"})
+    outcome.must(newest is not None, "nothing can be read of the record")
+    if newest is not None and not full:
+        outcome.said["lost_ms"] = round(1e3 * (killed_s - newest))
+        outcome.must(killed_s - newest <= 1.2, f"{killed_s - newest:.2f} s of records were lost")
+    outcome.must(rig.bench.state in (State.FALLBACK, State.IDLE), f"the board is in {rig.bench.state.name}")
+    return outcome

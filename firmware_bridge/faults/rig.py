@@ -1,0 +1,198 @@
+"""A board on the test bench: started for the catalogue, reached over its real link through the injector."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from envs.errors import UserError
+from firmware_bridge.bench import Bench
+from firmware_bridge.board import HostBoard, find_board
+from firmware_bridge.boards import BOARDS, Board
+from firmware_bridge.client import BoardClient
+from firmware_bridge.codec import Frame, encode
+from firmware_bridge.codes import Cause, State
+from firmware_bridge.faults.checker import read_trace
+from firmware_bridge.faults.host import Hosts
+from firmware_bridge.faults.link import FaultyLink
+from firmware_bridge.images import Image, compile_image
+from firmware_bridge.links import SerialLink
+from firmware_bridge.messages import Pulse, Status, Stop
+from firmware_bridge.qemu import QemuBoard
+from firmware_bridge.targets import TARGETS
+
+POLICY = Path(__file__).with_name("policy.c")
+MODEL = hashlib.sha256(b"the hand-written policy of the fault catalogue").digest()
+N_OBS, SLOTS = 50, 10  # of policy.c
+LOOK_S = 0.02  # how often an emulated board's trace is written
+
+
+def fault_image(kind: str, broken: str | None = None) -> Image:
+    """A test build with the catalogue's policy; ``broken``: a rule of the envelope left out (ramp, lease, balance)."""
+    defines = () if broken is None else (f"-DSEA_BROKEN_{broken.upper()}",)
+    steady = kind != "host"
+    return compile_image(TARGETS[kind], POLICY, MODEL, format="int8", test_build=True, steady=steady, defines=defines)
+
+
+class LoggingBench(Bench):
+    """A bench that writes the electrode log itself, for a board that somebody else started."""
+
+    def __init__(self, path: str, log: Path) -> None:
+        self._out = log.open("a", buffering=1)
+        self._last_state = -1
+        self._last_lease = 0
+        super().__init__(path, stepped=False)
+
+    def close(self) -> None:
+        super().close()
+        self._out.close()
+
+    def _take(self, frame: Frame) -> bool:
+        message = frame.message
+        lines: list[dict[str, Any]] = []
+        if isinstance(message, Pulse):
+            uA, us = [message.amplitude_1_uA, message.amplitude_2_uA], [message.width_1_us, message.width_2_us]
+            lines.append({"pulse": {"uA": uA, "us": us, "residual_pC": message.residual_pC}})
+        elif isinstance(message, Status):
+            if message.state != self._last_state:
+                self._last_state = message.state
+                lines.append({"state": State(message.state).name, "cause": Cause(message.cause).name})
+            if message.lease_until_us != self._last_lease:
+                self._last_lease = message.lease_until_us
+                lines.append({"lease_until_us": message.lease_until_us})
+        for line in lines:
+            self._out.write(json.dumps({"t_us": frame.time_us, **line}) + "\n")
+        return super()._take(frame)
+
+
+class Rig:
+    """A board, its bench, and a client behind the injector.
+
+    ``stepped``: the host board's clock is stepped; else, and on every other board, time is real. ``port``: a board that
+    runs already (an electrode channel is needed: without it nothing can be judged).
+
+    Raises:
+        UserError: an unknown board, a missing tool, or a port without an electrode channel.
+    """
+
+    def __init__(
+        self, kind: str, *, stepped: bool = True, broken: str | None = None, port: str | None = None,
+        electrode: str | None = None,
+    ) -> None:  # fmt: skip
+        if port is None and kind not in BOARDS:
+            raise UserError(f"there is no board '{kind}': choose one of {', '.join(BOARDS)}")
+        self.kind, self.broken, self._port, self._electrode = kind, broken, port, electrode
+        self.stepped = stepped and kind == "host" and port is None
+        self.log = Path(tempfile.mkdtemp(prefix="sea-faults-")) / "electrode.jsonl"
+        self.board: Board | None = None
+        self.hosts: Hosts | None = None  # made by the first row that kills one
+        self._stack, self._kept = ExitStack(), ExitStack()
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Rig:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def _start(self) -> None:
+        if self._port is not None:
+            electrode = self._electrode or find_board(self._port).electrode
+            self.bench: Bench = self._stack.enter_context(LoggingBench(electrode, self.log))
+            self._attach(self._port)
+            return
+        image = fault_image(self.kind, self.broken)
+        self.log.touch()
+        board: Board
+        if self.kind == "host":
+            board = HostBoard(electrode_log=self.log, image=image)
+        else:
+            board = QemuBoard(image, electrode_log=self.log)
+        self.board = self._stack.enter_context(board)
+        self.bench = self._stack.enter_context(Bench(board.electrode, stepped=self.stepped))
+        self._attach(board.port)
+
+    def _attach(self, port: str) -> None:
+        self.link = FaultyLink(SerialLink(port))
+        self.link.now_us = self.now
+        self.client = self._stack.enter_context(BoardClient(self.link))
+
+    def close(self) -> None:
+        """End the board, if this rig started it."""
+        self._kept.close()
+        self._stack.close()
+        self.log.unlink(missing_ok=True)
+        self.log.parent.rmdir()
+
+    def keep(self, hosts: Hosts) -> Hosts:
+        """End this helper with the rig."""
+        return self._kept.enter_context(hosts)
+
+    # -- time --------------------------------------------------------------------------------------------------------
+
+    def now(self) -> int:
+        """Device time."""
+        if not self.stepped:
+            self.bench.advance(0)
+        return self.bench.now_us
+
+    def mark(self) -> int:
+        """Device time of a fault, a millisecond after whatever was before it."""
+        self.advance(1_000)
+        return self.now()
+
+    def advance(self, us: int) -> None:
+        """Let the board live so long; what the injector holds back is let go at its time."""
+        self.until(self.now() + us)
+
+    def until(self, end_us: int) -> None:
+        """As `advance`, to a device time."""
+        while self.link.waiting and (first := min(self.link.waiting)[0]) < end_us:
+            if first > self.now():
+                self.bench.advance(first)
+            self.link.release(first)
+        if end_us > self.now():
+            self.bench.advance(end_us)
+
+    def halt(self) -> None:
+        """STOP from the injector's own hand: whoever drove the board before, and whatever is on its way."""
+        self.link.clean()
+        self.link.raw(encode(Stop(reason=0), sequence=1, session=0))
+        self.advance(1_000)
+        self.client.poll(0.0)
+
+    # -- what happened -----------------------------------------------------------------------------------------------
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The trace so far."""
+        if isinstance(self.board, QemuBoard):
+            time.sleep(3 * LOOK_S)  # it is written by a thread
+        return read_trace(self.log)
+
+    def power_cycle(self, how: str) -> None:
+        """Take the board's power away and give it back (``power``), or press its reset pin (``reset``)."""
+        if isinstance(self.board, QemuBoard) and how == "reset":
+            self.board.qmp("system_reset")
+            return
+        assert self.board is not None
+        assert self.board.process is not None
+        if self.kind == "host":
+            self.board.process.send_signal(signal.SIGKILL)
+            self.board.process.wait()
+        else:
+            assert isinstance(self.board, QemuBoard)
+            self.board.qmp("quit")
+        self._stack.close()
+        self._stack = ExitStack()
+        self._start()

@@ -1,0 +1,168 @@
+"""Run the catalogue on a board: each row so many times, each trial judged by the independent checker."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from envs.errors import UserError
+from firmware_bridge.faults import inject_board, inject_link, inject_loop  # noqa: F401  (they register themselves)
+from firmware_bridge.faults.catalogue import Row
+from firmware_bridge.faults.checker import Finding, check, expected
+from firmware_bridge.faults.outcome import INJECTIONS, NotHereError, Outcome
+from firmware_bridge.faults.rig import Rig
+from sea_dbs.progress import progress
+
+PASS, FAIL, ABSENT, SKIPPED = "pass", "FAIL", "not there", "skipped by the person"
+KEEP_FINDINGS = 20  # of a row: enough to see what is wrong
+
+Ask = Callable[[Row], bool]  # a person is asked to break something; False: skipped
+
+
+@dataclass
+class Trial:
+    """One trial, with the part of the trace that belongs to it."""
+
+    outcome: Outcome
+    lines: list[dict[str, Any]]
+    findings: list[Finding]
+
+
+@dataclass
+class RowResult:
+    """A row on a board."""
+
+    row: Row
+    board: str
+    verdict: str = PASS
+    trials: int = 0
+    passed: int = 0
+    reaction_ms: list[float] = field(default_factory=list)  # from the fault to the first change of state
+    problems: list[str] = field(default_factory=list)
+    said: list[dict[str, Any]] = field(default_factory=list)
+    pulses: int = 0
+    host_s: float = 0.0
+    shown: Trial | None = None  # for the picture: the first that failed, else the first
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "name": self.row.name,
+            "board": self.board,
+            "verdict": self.verdict,
+            "trials": self.trials,
+            "passed": self.passed,
+            "pulses": self.pulses,
+            "reaction_ms_max": round(max(self.reaction_ms), 3) if self.reaction_ms else None,
+            "problems": self.problems[:KEEP_FINDINGS],
+            "said": self.said[:KEEP_FINDINGS],
+            "host_s": round(self.host_s, 2),
+            "row": {name: value for name, value in asdict(self.row).items() if name not in ("trials", "full", "name")},
+        }
+
+
+@dataclass
+class Settings:
+    """How a run is made."""
+
+    board: str
+    trials: int | None = None  # of each row; None: the catalogue's own
+    full: bool = False
+    seed: int = 0
+    broken: str | None = None
+    port: str | None = None  # a board that runs already
+    electrode: str | None = None
+    ask: Ask | None = None
+
+
+def run_rows(rows: Sequence[Row], settings: Settings) -> list[RowResult]:
+    """Every row, one after another; a row that cannot be run on this board says so.
+
+    Raises:
+        UserError: the board cannot be started or reached.
+    """
+    total = sum(_trials(row, settings) for row in rows)
+    results = []
+    with progress(f"faults on {settings.board}", total) as bar:
+        for row in rows:
+            results.append(_run_row(row, settings))
+            bar.update(_trials(row, settings), f"{row.name}: {results[-1].verdict}")
+    return results
+
+
+def _trials(row: Row, settings: Settings) -> int:
+    return settings.trials if settings.trials is not None else row.trials_on(settings.board, settings.full)
+
+
+def _run_row(row: Row, settings: Settings) -> RowResult:
+    result = RowResult(row, settings.board)
+    if settings.port is None and settings.board not in row.boards:
+        result.verdict = ABSENT
+        result.problems.append(f"this board cannot suffer it: only {', '.join(row.boards)} can")
+        return result
+    if settings.port is not None and row.hands and not (settings.ask is not None and settings.ask(row)):
+        result.verdict = SKIPPED
+        return result
+    began = time.monotonic()
+    with Rig(
+        settings.board,
+        stepped=not row.free,
+        broken=settings.broken,
+        port=settings.port,
+        electrode=settings.electrode,
+    ) as rig:
+        for k in range(_trials(row, settings)):
+            try:
+                trial = run_trial(rig, row, random.Random(f"{settings.seed} {row.name} {k}"))
+            except NotHereError as error:
+                result.verdict = ABSENT
+                result.problems.append(str(error))
+                break
+            except UserError as error:
+                result.trials += 1
+                result.verdict = FAIL
+                result.problems.append(f"trial {k}: {error}")
+                break
+            _count(result, trial, k)
+    result.host_s = time.monotonic() - began
+    return result
+
+
+def _count(result: RowResult, trial: Trial, k: int) -> None:
+    result.trials += 1
+    wrong = [f"{finding.rule} at {finding.t_us} µs: {finding.text}" for finding in trial.findings]
+    wrong += trial.outcome.problems
+    result.passed += not wrong
+    result.problems += [f"trial {k}: {text}" for text in wrong]
+    result.pulses += sum("pulse" in line for line in trial.lines)
+    if trial.outcome.said:
+        result.said.append(trial.outcome.said)
+    states = [
+        int(line["t_us"]) for line in trial.lines if "state" in line and line.get("t_us", 0) >= trial.outcome.fault_us
+    ]
+    if states and trial.outcome.expect and trial.outcome.expect[0].state and not trial.outcome.expect[0].restart:
+        result.reaction_ms.append((states[0] - trial.outcome.fault_us) / 1e3)
+    if result.shown is None or (wrong and result.verdict == PASS):
+        result.shown = trial
+    if wrong:
+        result.verdict = FAIL
+
+
+def run_trial(rig: Rig, row: Row, rng: random.Random) -> Trial:
+    """One trial, judged.
+
+    Raises:
+        NotHereError: this board cannot suffer this fault.
+        UserError: the board went away.
+    """
+    before = rig.lines()
+    state = next((line["state"] for line in reversed(before) if "state" in line), None)
+    outcome = INJECTIONS[row.injection](rig, rng, row.given)
+    lines = rig.lines()[len(before) :]
+    findings = [finding for finding in check(lines, state=state) if finding.rule not in row.allow]
+    for wanted in outcome.expect:
+        findings += expected(lines, wanted)
+    return Trial(outcome, lines, findings)

@@ -1,0 +1,40 @@
+"""The catalogue's table, as markdown and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from firmware_bridge.faults.run import PASS, RowResult
+
+NOTE = (
+    "Judged from the electrode's trace by a checker with its own numbers (`firmware_bridge/faults/checker.py`). In every "
+    "trial: no pulse above a limit, net charge 0, ramp, lease, states, no re-arming by itself. *Reaction*: longest time "
+    "from the fault to the change of state, in device time."
+)
+
+
+def as_json(results: Sequence[RowResult], head: dict[str, Any]) -> dict[str, Any]:
+    """Plain values: ``head`` (board, seed, commit, command) and a list of rows."""
+    return {**head, "rows": [result.as_json() for result in results]}
+
+
+def markdown(results: Sequence[RowResult], head: dict[str, Any]) -> str:
+    """A table for people."""
+    lines = [
+        f"Board {head['board']}, seed {head['seed']}, {head['date']}, commit {head['commit']}; `{head['command']}`",
+        "",
+        "| row | fault | safe reaction | passes when | trials | reaction | result |",
+        "|---|---|---|---|---:|---:|---|",
+    ]
+    for result in results:
+        row = result.row
+        took = f"{max(result.reaction_ms):.1f} ms" if result.reaction_ms else ""
+        verdict = result.verdict if result.verdict == PASS else f"**{result.verdict}**"
+        cells = (row.name, row.fault, row.reaction, row.passes, f"{result.passed}/{result.trials}", took, verdict)
+        lines.append(f"| {' | '.join(cells)} |")
+    wrong = [result for result in results if result.problems]
+    if wrong:
+        lines += ["", "What was wrong:", ""]
+        lines += [f"- {result.row.name}: {result.problems[0]}" for result in wrong]
+    return "\n".join([*lines, "", NOTE, ""])
