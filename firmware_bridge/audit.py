@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from firmware_bridge.limits import LIMITS, Effective, phase_charge_limits
+from firmware_bridge.limits import LIMITS, Effective, dose_cap_aJ, energy_aJ, phase_charge_limits
 
 GRACE_US = 20_000  # µs of device time after the end of a lease
 
@@ -32,16 +33,20 @@ def audit(session: Row, decisions: Sequence[Row], pulses: Sequence[Row], events:
         [row["ack_us"] for row in decisions if row["nack"] is None]
         + [row["device_us"] for row in events if row["kind"] == "renew"]
     )
+    armed = [row["device_us"] for row in events if row["kind"] in ("armed", "prelude")]
     stops = [row["device_us"] for row in events if row["kind"] == "stop"]
     orders = {row["decision_id"]: row for row in decisions}
     found: list[str] = []
     taken: set[tuple[int, int]] = set()
     before_us: int | None = None
+    ramp = _Ramp(armed)
+    dose = _Dose()
     for pulse in pulses:
         t = pulse["device_us"]
         wrong = _limits(pulse)
         if before_us is not None and t - before_us < LIMITS["SLOT_PERIOD_MIN_US"].value:
             wrong.append(f"came {t - before_us} µs after the one before")
+        wrong += ramp.judge(pulse, orders.get(pulse["decision_id"])) + dose.judge(t, pulse)
         before_us = t
         wrong += _order(pulse, orders.get(pulse["decision_id"]), taken)
         last = max((contact for contact in contacts if contact <= t), default=None)
@@ -57,6 +62,44 @@ def audit(session: Row, decisions: Sequence[Row], pulses: Sequence[Row], events:
         largest_charge_uC=max(charges, default=0.0),
         charge_uC=sum(charges),
     )
+
+
+class _Ramp:
+    """No faster than the set point may climb; what was ordered, or on the way there."""
+
+    def __init__(self, armed_us: list[int]) -> None:
+        self.armed_us = armed_us
+        self.t_us, self.amplitude_uA = min(armed_us, default=0), 0
+
+    def judge(self, pulse: Row, order: Row | None) -> list[str]:
+        t, amplitude, wrong = pulse["device_us"], abs(pulse["amplitude_uA"]), []
+        allowed = self.amplitude_uA + (t - self.t_us) * LIMITS["RAMP_UP_UA_S"].value // 1_000_000 + 1  # whole µA
+        if amplitude > allowed:
+            wrong.append(f"has {amplitude} µA where the ramp allows {allowed} µA")
+        if order is not None:
+            applied = order["applied_amplitude_uA"]
+            afresh = any(self.t_us <= armed <= t for armed in self.armed_us)  # it had ramped down meanwhile
+            low = 0 if afresh else min(applied, self.amplitude_uA)
+            if not low <= amplitude <= max(applied, self.amplitude_uA):
+                wrong.append(f"is not the applied {applied} µA, nor on the way there")
+        self.t_us, self.amplitude_uA = t, amplitude
+        return wrong
+
+
+class _Dose:
+    """The mean power of a rolling window, at the nominal resistance."""
+
+    def __init__(self) -> None:
+        self.window: deque[tuple[int, int]] = deque()
+        self.sum_aJ = 0
+
+    def judge(self, t_us: int, pulse: Row) -> list[str]:
+        energy = energy_aJ(abs(pulse["amplitude_uA"]), pulse["width_us"])
+        self.window.append((t_us, energy))
+        self.sum_aJ += energy
+        while self.window[0][0] <= t_us - LIMITS["WINDOW_BUCKETS"].value * LIMITS["WINDOW_US"].value:
+            self.sum_aJ -= self.window.popleft()[1]
+        return ["brings the mean power above its cap"] if self.sum_aJ > dose_cap_aJ() else []
 
 
 def _limits(pulse: Row) -> list[str]:
@@ -86,6 +129,6 @@ def _order(pulse: Row, order: Row | None, taken: set[tuple[int, int]]) -> list[s
         wrong.append("is the second one in its slot")
     taken.add((order["decision_id"], slot))
     applied = (order["applied_amplitude_uA"], order["applied_width_us"])
-    if (abs(pulse["amplitude_uA"]), pulse["width_us"]) != applied:
-        wrong.append(f"is not the applied {applied[0]} µA × {applied[1]} µs")
+    if pulse["width_us"] != applied[1]:
+        wrong.append(f"is not the applied {applied[1]} µs wide")
     return wrong

@@ -34,6 +34,7 @@ class ElectrodePulse(NamedTuple):
     second_amplitude_uA: int
     second_width_us: int
     residual_pC: int
+    peak_uV: int = 0  # greatest voltage on the electrode; 0: not measured
 
     @property
     def charge(self) -> float:
@@ -121,9 +122,11 @@ class Bench:
         """A person presses the board's button: the only way out of SAFE_OFF."""
         self._ask(Button(self._next()), ANSWER_S)
 
-    def set_fault(self, fault: ElectrodeFault, residual_pC: int = 0) -> None:
-        """Break or mend the virtual electrode."""
-        self._ask(Electrode(self._next(), int(fault), residual_pC), ANSWER_S)
+    def set_fault(
+        self, fault: ElectrodeFault, residual_pC: int = 0, *, impedance_ohm: int = 0, v_max_mV: int = 0
+    ) -> None:
+        """Break or mend the virtual electrode; an impedance or V_max of 0: as usual (1000 ohm, 10 V)."""
+        self._ask(Electrode(self._next(), int(fault), residual_pC, impedance_ohm, v_max_mV), ANSWER_S)
 
     def _next(self) -> int:
         self._token += 1
@@ -154,6 +157,7 @@ class Bench:
                     message.amplitude_2_uA,
                     message.width_2_us,
                     message.residual_pC,
+                    message.peak_uV,
                 )
             )
         if isinstance(message, At) and message.token == self._token:

@@ -90,16 +90,23 @@ def board_command(
     electrode_log: Path | None = None,
     amplitude_limit_uA: int | None = None,
     electrode_area_cm2: float | None = None,
+    v_max_mV: int | None = None,
+    dose_limit_uW: int | None = None,
+    toggle_limit: int | None = None,
 ) -> list[str]:
     """The command that starts a host board (compiled on first use); an ``image`` with a policy is bound to its model.
 
     Raises:
         UserError: no compiler, a limit that would loosen a compiled one, or a log that cannot be written.
     """
-    limits = tighten(amplitude_limit_uA, electrode_area_cm2)
+    limits = tighten(
+        amplitude_limit_uA, electrode_area_cm2, v_max_mV=v_max_mV, dose_uW=dose_limit_uW, toggles=toggle_limit
+    )
     program = build_image("host") if image is None else image
     command = [str(program.elf), "--registry", str(runtime_dir())]
     command += ["--amplitude-limit", str(limits.amplitude_uA), "--electrode-area", str(limits.electrode_area)]
+    command += ["--v-max", str(limits.v_max_mV), "--dose-limit", str(limits.dose_uW)]
+    command += ["--toggle-limit", str(limits.toggles)]
     if model_hash is not None:
         if len(model_hash) != 32:
             raise UserError(f"a model hash has 32 bytes, not {len(model_hash)}")
@@ -132,6 +139,9 @@ class HostBoard:
         image: Image | None = None,
         amplitude_limit_uA: int | None = None,
         electrode_area_cm2: float | None = None,
+        v_max_mV: int | None = None,
+        dose_limit_uW: int | None = None,
+        toggle_limit: int | None = None,
     ) -> None:
         self.kind = "host"
         self.image = build_image("host") if image is None else image
@@ -142,6 +152,9 @@ class HostBoard:
             electrode_log=electrode_log,
             amplitude_limit_uA=amplitude_limit_uA,
             electrode_area_cm2=electrode_area_cm2,
+            v_max_mV=v_max_mV,
+            dose_limit_uW=dose_limit_uW,
+            toggle_limit=toggle_limit,
         )
         self.process = subprocess.Popen(
             [*command, "--with-parent"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True

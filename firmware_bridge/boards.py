@@ -6,7 +6,7 @@ from pathlib import Path
 
 from envs.errors import UserError
 from firmware_bridge.board import HostBoard
-from firmware_bridge.images import build_image
+from firmware_bridge.images import FixedSetting, build_image
 from firmware_bridge.qemu import QemuBoard
 from firmware_bridge.targets import TARGETS
 
@@ -25,13 +25,16 @@ def start_board(
     electrode_log: Path | None = None,
     steady: bool = False,
     test_build: bool = False,
+    broken: str | None = None,
+    fallback: FixedSetting | None = None,
 ) -> Board:
     """Compile (cached) and start a board, to be used in a ``with`` block: ``.port``, ``.electrode``, ``.kind``,
     ``.image_sha256``.
 
     With ``policy_dir`` the board holds that export's policy in the given format, is bound to its model hash and can
     decide. ``model_hash`` alone binds a host board to a policy that the host runs. An emulated board always keeps real
-    time; it has a monitor (`QemuBoard.qmp`); with ``steady`` its time is counted in instructions.
+    time; it has a monitor (`QemuBoard.qmp`); with ``steady`` its time is counted in instructions. ``broken`` and
+    ``fallback`` are those of `build_image`.
 
     Raises:
         UserError: an unknown board, a missing tool, a policy that does not fit or is not there, or no start.
@@ -40,7 +43,15 @@ def start_board(
         raise UserError(f"there is no board '{kind}': choose one of {', '.join(BOARDS)}")
     if kind != "host" and model_hash is not None and policy_dir is None:
         raise UserError(f"{kind} is bound to a model by its image: give it the export folder (--policy)")
-    image = build_image(kind, policy_dir, format, test_build=test_build, steady=steady and kind != "host")
+    image = build_image(
+        kind,
+        policy_dir,
+        format,
+        test_build=test_build,
+        steady=steady and kind != "host",
+        broken=broken,
+        fallback=fallback,
+    )
     if kind == "host":
         return HostBoard(model_hash, realtime, electrode_log, image=image)
     return QemuBoard(image, electrode_log=electrode_log)

@@ -140,16 +140,18 @@ class BoardClient:
         lease_ms: int = LIMITS["LEASE_DEFAULT_MS"].value,
         *,
         check: bool = True,
+        sensing: int = 0,
     ) -> Ack | Nack:
         """Order one decision; the reply carries the applied values, or why it was refused.
 
-        With ``check`` the host judges the order by the same limits first and does not send what is out of range.
+        ``sensing``: what the host's judgement of the observation says (`firmware_bridge.sensing`); 0 = fit. With
+        ``check`` the host judges the order by the same limits first and does not send what is out of range.
 
         Raises:
             UserError: a value is out of its range or does not fit its field, the mask is malformed, or no answer.
         """
         slots, bits = pack_mask(mask)
-        order = SetStim(decision_id, start_us, slot_period_us, slots, bits, amplitude_uA, width_us, lease_ms)
+        order = SetStim(decision_id, start_us, slot_period_us, slots, bits, amplitude_uA, width_us, lease_ms, sensing)
         verdict = judge(amplitude_uA, width_us, slot_period_us, slots, lease_ms)
         if check and verdict.code is not None:
             raise UserError(f"SET_STIM is not sent: {range_text(verdict.code, *verdict[1:4])}")

@@ -40,8 +40,11 @@ class State(_Code):
     IDLE = 1, "electrode grounded, no pulse possible"
     ARMED = 2, "a host with equal hashes has armed the board; no order yet, no pulse"
     CLOSED_LOOP = 3, "decisions are under way; pulses where mask and lease allow them"
-    FALLBACK = 4, "the lease ended; no pulse until a fresh handshake, ARM and order"
-    SAFE_OFF = 5, "latched after a fault of the output; only a person leads out"
+    FALLBACK = (
+        4,
+        "the loop is given up: the set point ramps to 0, or to the fixed setting compiled in; out by handshake and ARM",
+    )
+    SAFE_OFF = 5, "latched after a fault of the output or the memory; only a person leads out"
 
 
 class Event(_Code):
@@ -53,8 +56,9 @@ class Event(_Code):
     ORDER = 3, "a SET_STIM, or a decision of the board, inside every limit"
     LEASE_END = 4, "the lease of the decision under way ended"
     STOP = 5, "a STOP, from anybody"
-    FAULT = 6, "the output reported a failure or a residual charge"
+    FAULT = 6, "the output or the memory failed: no pulse, residual charge, electrode, compliance, a wrong sum"
     PERSON = 7, "a person pressed the board's own button"
+    DEGRADE = 8, "the loop is not to be trusted: sensing, answers, receiver, or a limit cycle"
 
 
 class Cause(_Code):
@@ -71,6 +75,14 @@ class Cause(_Code):
     PERSON = 8, "a person pressed the board's button"
     WATCHDOG = 9, "the watchdog reset a firmware that hung"
     RESET = 10, "a reset while power stayed on, by the reset pin or the firmware itself"
+    COMPLIANCE = 11, "the electrode's voltage came too near what the stimulator can give"
+    OPEN = 12, "the electrode's impedance is that of an open circuit"
+    SHORT = 13, "the electrode's impedance is that of a short circuit"
+    SENSING = 14, "several observations in a row were not fit to act on"
+    NOT_FINITE = 15, "several answers of the policy in a row were not finite or saturated"
+    OVERRUN = 16, "the receiver lost bytes repeatedly"
+    LIMIT_CYCLE = 17, "stimulation was switched on and off too often"
+    MEMORY = 18, "code, weights or memory changed: a checksum was wrong"
 
 
 class NackCode(_Code):
@@ -92,7 +104,8 @@ class NackCode(_Code):
     BUSY = 14, "the board still decides on another observation, named in value"
     OBSERVATION = 15, "an observation of another size, in other fragments, or whose head does not fit its values"
     OBSERVATION_CRC = 16, "the fragments are not of one observation: their CRC differs"
-    NOT_FINITE = 17, "the policy's answer is not finite, in the slot named in value"
+    NOT_FINITE = 17, "the policy's answer is not finite or saturated, in the slot named in value"
+    SENSING = 18, "what was sensed is not fit to act on: Sensing bits in value"
 
 
 class AckCode(_Code):
@@ -136,6 +149,25 @@ class Fault(_Bits):
     CLOCK = 8, "the clock went backwards; the step was ignored"
     OVERRUN = 16, "bytes came without a delimiter for longer than the longest frame"
     LATE = 32, "a slot was due more than half a period ago and was not given"
+    ELECTRODE = 64, "open or short circuit, or compliance reached"
+    DOSE = 128, "a pulse was left out: the mean power would have been above its cap"
+    SENSING = 256, "an observation was not fit to act on"
+    NOT_FINITE = 512, "an answer of the policy was not finite or saturated"
+    RECEIVER = 1024, "the receiver lost bytes"
+    LIMIT_CYCLE = 2048, "stimulation was switched on and off too often"
+    MEMORY = 4096, "a checksum of code, weights or memory was wrong"
+
+
+class Sensing(_Bits):
+    """Why nothing may be done on an observation; 0 = it is fit."""
+
+    GAP = 1, "samples are missing, inside it or since the one before"
+    RATE = 2, "it covers another number of samples than the one before"
+    STUCK = 4, "it holds no new sample"
+    FLAT = 8, "all its values are equal"
+    RAILED = 16, "all its values stand at an end of the range"
+    STALE = 32, "its newest sample is too old"
+    BLANKED = 64, "too few of its values were measured: the others were blanked around pulses"
 
 
 class ElectrodeFault(_Code):
@@ -144,6 +176,9 @@ class ElectrodeFault(_Code):
     NONE = 0, "behave"
     DEAD = 1, "refuse every pulse"
     UNBALANCED = 2, "leave a residual charge after every pulse"
+    OPEN = 3, "open circuit: no current flows, the voltage goes to V_max"
+    SHORT = 4, "short circuit: 10 ohm"
+    OVERRUN = 5, "nothing of the electrode: the link's receiver loses bytes, once for each such message"
 
 
 #: (state, event) -> next state. What is not listed is refused and changes nothing.
@@ -162,6 +197,7 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.ARMED, Event.FAULT): State.SAFE_OFF,
     (State.CLOSED_LOOP, Event.ORDER): State.CLOSED_LOOP,
     (State.CLOSED_LOOP, Event.LEASE_END): State.FALLBACK,
+    (State.CLOSED_LOOP, Event.DEGRADE): State.FALLBACK,
     (State.CLOSED_LOOP, Event.STOP): State.IDLE,
     (State.CLOSED_LOOP, Event.FAULT): State.SAFE_OFF,
     (State.FALLBACK, Event.HELLO): State.FALLBACK,
@@ -175,6 +211,6 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
 }
 
 CODES: tuple[type[_Code], ...] = (State, Event, Cause, NackCode, AckCode, ElectrodeFault)
-BITS: tuple[type[_Bits], ...] = (Clamp, Feature, Refusal, Fault)
+BITS: tuple[type[_Bits], ...] = (Clamp, Feature, Refusal, Fault, Sensing)
 #: All of them, in the order in which they are written out.
 ENUMS: tuple[type[_Code] | type[_Bits], ...] = (*CODES, *BITS)

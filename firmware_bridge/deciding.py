@@ -8,7 +8,6 @@ import numpy as np
 
 from firmware_bridge.electrode import Electrode
 from firmware_bridge.integer_policy import IntegerPolicy
-from firmware_bridge.observation import Sampling
 from firmware_bridge.policy import BoardPolicy
 from firmware_bridge.recorder import Recorder
 from sea_dbs.controllers import Action, Observation, check_observation
@@ -39,9 +38,9 @@ class DecidingBoard(BoardPolicy):
         new_samples: int,
         checked: bool = True,
     ) -> None:
-        super().__init__(policy, electrode, recorder, slots=slots, n_obs=n_obs)
+        super().__init__(policy, electrode, recorder, slots=slots, n_obs=n_obs, new_samples=new_samples)
         self.name = f"{policy.name} decided by the board"
-        self.new_samples, self.checked = new_samples, checked
+        self.checked = checked
 
     def act(self, observation: Observation) -> Action:
         """(1, n_obs) -> (1, slots), as applied by the board.
@@ -54,9 +53,8 @@ class DecidingBoard(BoardPolicy):
         start = time.perf_counter_ns()
         values = self.inner.quantise(checked)
         quantise_us = (time.perf_counter_ns() - start) // 1000
-        first = self.decisions * self.new_samples
         resumed = self.electrode.resumptions
-        order = self.electrode.observe(values[0], Sampling(first, first + self.n_obs - 1))
+        order = self.electrode.observe(values[0], self.sampling(self.new_samples or 0))
         if self.electrode.resumptions != resumed:
             self.inner.init_state(1)  # the board was armed afresh, and has forgotten
         differ = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +17,12 @@ from firmware_bridge.client import NO_MODEL, BoardClient, host_us
 from firmware_bridge.clock import ClockModel, Verdict
 from firmware_bridge.codes import Cause, Clamp, Fault, NackCode, State
 from firmware_bridge.limits import LIMITS
-from firmware_bridge.messages import Ack, HelloAck, Nack
+from firmware_bridge.messages import Ack, HelloAck, Nack, ObserveHead
 from firmware_bridge.observation import Decided, Sampling
 from firmware_bridge.order import Order
 from firmware_bridge.reasons import nack_text
 from firmware_bridge.recorder import ClockRow, PulseRow, Recorder
+from firmware_bridge.sensing import judge_sensing
 
 BENCH_MODE = "bench mode: simulated electrode only; research use only"
 LEASE_MS = LIMITS["LEASE_DEFAULT_MS"].value
@@ -30,6 +32,8 @@ SYNCS = 8  # exchanges of times at the start
 SYNC_US = 500_000  # µs of host time from one exchange of times to the next
 MAX_LAG_US = 5_000_000  # µs behind real time at which a session gives up: seventeen leases
 SLOT_SLACK_US = 100  # µs by which the plant's slots (whole samples) may differ from the board's (whole µs)
+PRELUDE_LEASE_MS = LIMITS["LEASE_MAX_MS"].value  # of an order of the prelude: nothing is given under it
+PRELUDE_SLOTS = 50
 SETTLE_US = 100_000  # µs of device time watched after STOP
 
 
@@ -97,6 +101,7 @@ class Electrode:
         self._fault_bits = 0
         self._decision_id = 0
         self._contact_us = 0  # device time at which the lease was last set
+        self._seen: ObserveHead | None = None  # the observation before, since ARM
         self._waiting: Order | None = None  # ordered by a controller, not yet begun by the environment
         self._orders: deque[Order] = deque(maxlen=4)
 
@@ -114,8 +119,43 @@ class Electrode:
             UserError: it refuses, or does not answer.
         """
         self.client.arm()
+        self._seen = None
         self.recorder.event(self._seen_us(), "armed", BENCH_MODE)
         self._read_status()
+
+    def prelude(self) -> int:
+        """Let the set point climb to the session's amplitude before its first decision, under orders without a pulse.
+
+        Returns how long it took (µs of device time).
+
+        Raises:
+            UserError: the board refuses an order, does not answer, or does not get there.
+        """
+        began = self._seen_us()
+        self.recorder.event(began, "prelude", f"the set point climbs to {self.amplitude_uA} µA; no pulse is ordered")
+        limit = began + 2 * self.amplitude_uA * 1_000_000 // LIMITS["RAMP_UP_UA_S"].value + 5_000_000
+        target = self.amplitude_uA
+        while True:
+            self._decision_id += 1
+            reply = self.client.set_stim(
+                self._decision_id, 0, SLOT_US, (0,) * PRELUDE_SLOTS, self.amplitude_uA, self.width_us, PRELUDE_LEASE_MS
+            )
+            if isinstance(reply, Nack):
+                raise UserError(f"the board at {self.client.link.name} refuses the prelude: {nack_text(reply)}")
+            target = reply.amplitude_uA
+            now = self._seen_us()
+            missing = target - self.client.status().set_point_uA
+            if missing <= 0:
+                break
+            if now > limit:
+                raise UserError(
+                    f"the board at {self.client.link.name} does not ramp to {target} µA: {missing} are missing"
+                )
+            wait = min(missing * 1_000_000 // LIMITS["RAMP_UP_UA_S"].value + 1_000, SLOT_US * PRELUDE_SLOTS // 2)
+            self._take(self.bench.advance(now + wait))
+        self.recorder.event(self._seen_us(), "prelude", f"the set point stands at {target} µA")
+        self._read_status()
+        return self._seen_us() - began
 
     def synchronise(self) -> int:
         """Agree on time: the plant's clock is at 0 now. Returns the offset (µs)."""
@@ -183,14 +223,16 @@ class Electrode:
 
     # -- decisions ---------------------------------------------------------------------------------------------------
 
-    def order(self, mask: Sequence[int]) -> Order:
+    def order(self, mask: Sequence[int], seen: ObserveHead | None = None) -> Order:
         """Send one decision, whose newest sample is the plant's present one. A board in FALLBACK is armed afresh once.
+
+        ``seen``: what was observed (its age is filled in); its verdict goes with the order.
 
         Raises:
             UserError: a value out of range, the board does not answer, it is in SAFE_OFF or was stopped, or the plant
                 is hopelessly behind real time.
         """
-        return self._place(lambda: self._send(mask))
+        return self._place(lambda: self._send(mask, seen))
 
     def observe(self, values: NDArray[np.int8], sampling: Sampling) -> Order:
         """Let the board decide on an observation, (n_obs,) int8, whose newest sample is the plant's present one.
@@ -275,11 +317,27 @@ class Electrode:
             decided,
         )
 
-    def _send(self, mask: Sequence[int]) -> Order:
+    def _verdict(self, seen: ObserveHead | None) -> int:
+        """What the board's own function says of an observation, aged as it is now; 0: fit, or not known."""
+        if seen is None:
+            return 0
+        head = replace(seen, age_us=max(0, self.lag_us))
+        verdict = judge_sensing(head, self._seen)
+        self._seen = head
+        return int(verdict)
+
+    def _send(self, mask: Sequence[int], seen: ObserveHead | None = None) -> Order:
         bits = tuple(int(bit) for bit in mask)
         sample_us, start_us, sent_us, host_sent = self._next_decision()
         reply = self.client.set_stim(
-            self._decision_id, start_us, self.slot_us, bits, self.amplitude_uA, self.width_us, self.lease_ms
+            self._decision_id,
+            start_us,
+            self.slot_us,
+            bits,
+            self.amplitude_uA,
+            self.width_us,
+            self.lease_ms,
+            sensing=self._verdict(seen),
         )
         ack_us = self._seen_us()
         accepted = isinstance(reply, Ack)

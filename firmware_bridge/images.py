@@ -16,11 +16,12 @@ import tempfile
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from envs.errors import UserError
 from export.chain import Chain, Link, extend
 from firmware_bridge.build import CORE, FIRMWARE, WARNINGS, cache_dir, sources
+from firmware_bridge.limits import LIMITS, judge
 from firmware_bridge.targets import (
     CORTEX_M,
     FIRMWARE_FLASH,
@@ -35,6 +36,7 @@ from sea_dbs.files import atomic_write, sha256_file, writing
 MARK = b"sea-dbs.build->\0"  # ports/common/image.c: the 32 bytes after it hold the hash
 HASH_BYTES = 32
 IMAGE_JSON = "image.json"
+BROKEN = ("ramp", "lease", "balance")  # what a broken test build leaves out
 FORMATS = ("int8", "fp32", "fp16")
 BARE_FLAGS = ("-O2", "-ffreestanding", "-ffunction-sections", "-fdata-sections", "-ffp-contract=off")
 LINK_FLAGS = ("-nostartfiles", "-specs=nano.specs", "-Wl,--gc-sections", "-Wl,--build-id=none", "-Wl,--strip-debug")
@@ -49,6 +51,14 @@ _ARRAY = re.compile(
     re.M,
 )
 _NUMBER = re.compile(r"typedef (\w+) number_t;")  # the float formats' one type
+
+
+class FixedSetting(NamedTuple):
+    """A setting for FALLBACK, approved before the image is built."""
+
+    amplitude_uA: int
+    width_us: int
+    period_us: int
 
 
 @dataclass(frozen=True)
@@ -158,14 +168,18 @@ def build_image(
     *,
     test_build: bool = False,
     steady: bool = False,
+    broken: str | None = None,
+    fallback: FixedSetting | None = None,
 ) -> Image:
     """Compile the firmware of a board, with an export's policy inside if there is one.
 
     Images are kept in a cache keyed by all that goes in; ``out_dir`` gets copies (sea-board.elf, .bin, image.json).
-    ``test_build`` adds the faults that tests inject.
+    ``test_build`` adds the faults that tests inject; ``broken`` (one of BROKEN) leaves a rule of the envelope out, so
+    that a checker can be checked. ``fallback`` compiles a fixed setting for FALLBACK in.
 
     Raises:
-        UserError: an unknown board, no compiler, a policy that does not fit, a broken chain, or a failed compilation.
+        UserError: an unknown board, no compiler, a policy that does not fit, a broken chain, a fixed setting outside a
+            limit, a broken build that is no test build, or a failed compilation.
     """
     target = find_target(board)
     chain = None if policy_dir is None else Chain.of_folder(policy_dir)
@@ -180,8 +194,29 @@ def build_image(
         links=() if chain is None else chain.links,
         test_build=test_build,
         steady=steady,
+        defines=(*_broken(broken, test_build), *_fallback(fallback)),
     )
     return image if out_dir is None else _copy(image, out_dir)
+
+
+def _broken(broken: str | None, test_build: bool) -> tuple[str, ...]:
+    if broken is None:
+        return ()
+    if broken not in BROKEN or not test_build:
+        raise UserError(f"there is no broken build '{broken}': test builds alone may be one of {', '.join(BROKEN)}")
+    return (f"-DSEA_BROKEN_{broken.upper()}",)
+
+
+def _fallback(fixed: FixedSetting | None) -> tuple[str, ...]:
+    if fixed is None:
+        return ()
+    verdict = judge(fixed.amplitude_uA, fixed.width_us, fixed.period_us, 1, LIMITS["LEASE_MIN_MS"].value)
+    if verdict.code is not None or verdict.clamp or not fixed.amplitude_uA:
+        raise UserError(
+            f"the fixed setting {tuple(fixed)} (µA, µs, µs) for FALLBACK is outside the limits of the board"
+        )
+    names = ("UA", "WIDTH_US", "PERIOD_US")
+    return tuple(f"-DSEA_FALLBACK_{name}={value}" for name, value in zip(names, fixed, strict=True))
 
 
 def compile_image(
@@ -193,6 +228,7 @@ def compile_image(
     links: tuple[Link, ...] = (),
     test_build: bool = False,
     steady: bool = False,
+    defines: tuple[str, ...] = (),
 ) -> Image:
     """`build_image` for one generated sea_policy.c, wherever it stands.
 
@@ -201,7 +237,7 @@ def compile_image(
     """
     compiler = target.compiler()
     flags = image_flags(target, model_hash)
-    flags += (("-DSEA_TEST_BUILD",) if test_build else ()) + (("-DSEA_STEADY",) if steady else ())
+    flags += (("-DSEA_TEST_BUILD",) if test_build else ()) + (("-DSEA_STEADY",) if steady else ()) + defines
     files = image_sources(target)
     digest = hashlib.sha256("\0".join((compiler, compiler_version(compiler), *flags)).encode())
     for path in [*files, *target.folder.glob("*.ld"), *CORTEX_M.glob("*.ld"), *([policy] if policy else [])]:

@@ -42,6 +42,25 @@ LIMITS: dict[str, Limit] = {
     "CHARGE_DENSITY_MAX": Limit(30, "µC/cm² a phase", "the usual limit of DBS programming"),
     "SHANNON_Q2_PER_AREA": Limit(_SHANNON, "pC² per 10^-6 cm²", "Shannon 1992 with k = 1.75: log D = k - log Q"),
     "RESIDUAL_MAX_PC": Limit(0, "pC", "the two phases' integer charges sum to zero"),
+    "RAMP_UP_UA_S": Limit(500, "µA/s", "of the set point; ours"),
+    "RAMP_DOWN_UA_S": Limit(1_000, "µA/s", "of the set point; STOP and SAFE_OFF are exempt; ours"),
+    "V_MAX_MV": Limit(10_000, "mV", "what the stimulator can give; clinical devices: about 10 V"),
+    "COMPLIANCE_MARGIN_MV": Limit(500, "mV", "amplitude × impedance + margin <= V_max; ours"),
+    "OPEN_OHM": Limit(2_000, "ohm", "above: open circuit"),
+    "SHORT_OHM": Limit(50, "ohm", "below: short circuit"),
+    "DOSE_MAX_UW": Limit(250, "µW", "mean TEED = I²·R·f·PW; 3 mA, 1 kohm, 130 Hz, 60 µs are 70 µW; ours"),
+    "DOSE_OHM": Limit(1_000, "ohm", "R of the dose where the measured impedance is smaller or unknown"),
+    "WINDOW_US": Limit(1_000_000, "µs", "one bucket of the rolling windows of dose, toggles and overruns; ours"),
+    "WINDOW_BUCKETS": Limit(10, "", "buckets of a rolling window, beside the one being filled; ours"),
+    "TOGGLE_GAP_US": Limit(200_000, "µs", "a pause of stimulation: no pulse for so long, and for two slots; ours"),
+    "TOGGLES_MAX": Limit(40, "", "times on or off in a rolling window: a cycle of 2 Hz; ours"),
+    "OVERRUNS_MAX": Limit(3, "", "overruns of the receiver in a rolling window that lead to FALLBACK; ours"),
+    "NOT_FINITE_MAX": Limit(3, "", "answers in a row, not finite or saturated, that lead to FALLBACK"),
+    "SENSING_MAX": Limit(3, "", "observations in a row, not fit to act on, that lead to FALLBACK; ours"),
+    "SENSING_AGE_MAX_US": Limit(1_000_000, "µs", "age of the newest sample: one window of the preset paper; ours"),
+    "SENSING_VALID_PERCENT": Limit(50, "%", "least share of values that were measured, not blanked; ours"),
+    "SENSING_FLAT_VALUES": Limit(8, "", "fewer equal values than these are not called flat; ours"),
+    "BLANK_US": Limit(2_000, "µs", "from the start of a pulse: samples of that time are blanked; ours"),
 }
 
 LIMITS_HASH = bytes.fromhex(sha256_json({name: [limit.value, limit.unit] for name, limit in LIMITS.items()}))
@@ -56,9 +75,19 @@ class Effective(NamedTuple):
 
     amplitude_uA: int = _value("AMPLITUDE_MAX_UA")
     electrode_area: int = _value("ELECTRODE_AREA")  # 10^-6 cm²
+    v_max_mV: int = _value("V_MAX_MV")
+    dose_uW: int = _value("DOSE_MAX_UW")
+    toggles: int = _value("TOGGLES_MAX")
 
 
-def tighten(amplitude_uA: int | None = None, electrode_area_cm2: float | None = None) -> Effective:
+def tighten(
+    amplitude_uA: int | None = None,
+    electrode_area_cm2: float | None = None,
+    *,
+    v_max_mV: int | None = None,
+    dose_uW: int | None = None,
+    toggles: int | None = None,
+) -> Effective:
     """Limits given at run time, merged with the compiled ones; nothing can be loosened.
 
     Raises:
@@ -77,7 +106,18 @@ def tighten(amplitude_uA: int | None = None, electrode_area_cm2: float | None = 
             f"the amplitude limit {amplitude} µA is outside 0 to {compiled.amplitude_uA} µA: "
             "a run-time limit can only tighten the compiled one"
         )
-    return Effective(amplitude, area)
+    others = []
+    for name, value, most, unit in (
+        ("V_max", v_max_mV, compiled.v_max_mV, "mV"),
+        ("dose limit", dose_uW, compiled.dose_uW, "µW"),
+        ("limit of toggles", toggles, compiled.toggles, "in a window"),
+    ):
+        if value is not None and not 1 <= value <= most:
+            raise UserError(
+                f"the {name} {value} is outside 1 to {most} {unit}: a run-time limit can only tighten the compiled one"
+            )
+        others.append(most if value is None else value)
+    return Effective(amplitude, area, *others)
 
 
 class Verdict(NamedTuple):
@@ -130,3 +170,32 @@ def judge(
         if applied > ceiling:
             applied, clamp = ceiling, clamp | reason
     return Verdict(None, amplitude_uA=applied, clamp=clamp)
+
+
+def energy_aJ(amplitude_uA: int, width_us: int, ohm: int = 0) -> int:
+    """Energy of a pulse's first phase, I²·R·PW, in 10^-18 J: what the dose adds up. At least the nominal resistance."""
+    return amplitude_uA * amplitude_uA * max(ohm, _value("DOSE_OHM")) * width_us
+
+
+def dose_cap_aJ(effective: Effective | None = None) -> int:
+    """Energy that a rolling window may hold, in 10^-18 J."""
+    return (effective or Effective()).dose_uW * _value("WINDOW_BUCKETS") * _value("WINDOW_US") * 1_000_000
+
+
+def ramped_pA(set_pA: int, target_uA: int, elapsed_us: int) -> int:
+    """The set point after some time on its way to a target (pA; µA/s × µs = pA), as the board moves it."""
+    target = target_uA * 1_000_000
+    if set_pA < target:
+        return min(target, set_pA + elapsed_us * _value("RAMP_UP_UA_S"))
+    return max(target, set_pA - elapsed_us * _value("RAMP_DOWN_UA_S"))
+
+
+def judge_electrode(amplitude_uA: int, peak_uV: int, effective: Effective | None = None) -> str | None:
+    """What the voltage of a pulse says of the electrode: OPEN, SHORT, COMPLIANCE, or None where all is well."""
+    ohm = peak_uV // amplitude_uA if amplitude_uA else 0
+    if ohm > _value("OPEN_OHM"):
+        return "OPEN"
+    if ohm < _value("SHORT_OHM"):
+        return "SHORT"
+    v_max = (effective or Effective()).v_max_mV
+    return "COMPLIANCE" if peak_uV + _value("COMPLIANCE_MARGIN_MV") * 1000 > v_max * 1000 else None

@@ -105,6 +105,7 @@ class SetStim(Message):
     amplitude_uA: Annotated[int, Wire("u32", "µA", "of each phase")]
     width_us: Annotated[int, Wire("u16", "µs", "of each phase")]
     lease_ms: Annotated[int, Wire("u16", "ms", "the decision lives so long after the last order or renewal")]
+    sensing: Annotated[int, Wire("u8", "", "Sensing bits of what it was decided on; an order with any is refused")] = 0
 
 
 @layout(0x13, "host")
@@ -180,6 +181,16 @@ class Status(Message):
     frames_old_session: _Counter
     frames_unknown: Annotated[int, Wire("u32", "", "frames of a type, size or direction the board does not take")]
     orders_refused: _Counter
+    overruns: Annotated[int, Wire("u32", "", "times the receiver lost bytes")]
+    slots_dose: Annotated[int, Wire("u32", "", "ordered pulses not given because of the dose")]
+    toggles: Annotated[int, Wire("u32", "", "times on or off in the rolling window")]
+    set_point_uA: Annotated[int, Wire("u32", "µA", "set point: the amplitude that the ramp allows now")]
+    impedance_ohm: Annotated[int, Wire("u32", "ohm", "at the newest pulse; 0 = not measured")]
+    dose_uW: Annotated[int, Wire("u32", "µW", "mean TEED of the rolling window")]
+    v_max_mV: Annotated[int, Wire("u32", "mV", "effective limit")]
+    dose_limit_uW: Annotated[int, Wire("u32", "µW", "effective limit")]
+    toggles_limit: Annotated[int, Wire("u32", "", "effective limit, in a rolling window")]
+    fallback_uA: Annotated[int, Wire("u32", "µA", "fixed setting of FALLBACK; 0 = none: it ramps to 0")]
 
 
 # ---- the link: the board decides
@@ -263,6 +274,7 @@ class Pulse(Message):
     amplitude_2_uA: Annotated[int, Wire("i32", "µA", "second phase, recharge")]
     width_2_us: Annotated[int, Wire("u16", "µs", "second phase")]
     residual_pC: Annotated[int, Wire("i32", "pC", "charge left on the electrode after the pulse")]
+    peak_uV: Annotated[int, Wire("u32", "µV", "greatest voltage on the electrode; 0 = not measured")]
 
 
 @layout(0x41, "host", "bench")
@@ -312,6 +324,10 @@ class Electrode(Message):
     token: _Token
     fault: Annotated[int, Wire("u8", "", "ElectrodeFault")]
     residual_pC: Annotated[int, Wire("i32", "pC", "left by each pulse while UNBALANCED")]
+    impedance_ohm: Annotated[
+        int, Wire("u32", "ohm", "of the electrode; 0 = as usual, 1000; OPEN and SHORT have their own")
+    ]
+    v_max_mV: Annotated[int, Wire("u32", "mV", "at which the output saturates; 0 = as usual, 10000")]
 
 
 #: Type id kept for FAULT_INJECT of test builds.

@@ -36,7 +36,7 @@ def cut(
     """
     if values.dtype != np.int8 or values.ndim != 1 or not 1 <= len(values) <= OBSERVATION_MAX:
         raise UserError(f"an observation takes 1 to {OBSERVATION_MAX} int8 values, not {values.dtype} {values.shape}")
-    seen = sampling or Sampling()
+    seen = sampling or Sampling(decision_id, decision_id + len(values) - 1)  # as if one sample came with each
     if not 0 <= seen.blanked <= len(values):
         raise UserError(f"{seen.blanked} values blanked is outside 0 to {len(values)}, the values of the observation")
     head = ObserveHead(

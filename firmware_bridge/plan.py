@@ -44,6 +44,7 @@ class SessionPlan:
     seed: int = 0
     realtime: bool = False
     latency_ms: float | None = None
+    prelude: bool = True  # the set point climbs before the first decision, under orders without a pulse
     lsl: bool = False  # stream what is recorded
     overwrite: bool = False
     quiet: bool = False

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from envs.errors import UserError
 from firmware_bridge.electrode import Electrode
 from firmware_bridge.integer_policy import IntegerPolicy
+from firmware_bridge.observation import Sampling
 from firmware_bridge.order import Order
 from firmware_bridge.recorder import DecisionRow, Recorder, blob, digest
+from firmware_bridge.sensing import head_of
 from sea_dbs.controllers import Action, Controller, Observation, Policy, check_observation, decide
 
 
@@ -27,12 +29,22 @@ class BoardPolicy:
         recorder: where the decisions are written.
         slots: slots of a decision.
         n_obs: values of an observation.
+        new_samples: values of an observation that the one before did not hold; None: sensing is not judged.
     """
 
-    def __init__(self, inner: Controller, electrode: Electrode, recorder: Recorder, *, slots: int, n_obs: int) -> None:
+    def __init__(
+        self,
+        inner: Controller,
+        electrode: Electrode,
+        recorder: Recorder,
+        *,
+        slots: int,
+        n_obs: int,
+        new_samples: int | None = None,
+    ) -> None:
         self.name = f"{inner.name} on a board"
         self.inner, self.electrode, self.recorder = inner, electrode, recorder
-        self.slots, self.n_obs = slots, n_obs
+        self.slots, self.n_obs, self.new_samples = slots, n_obs, new_samples
         self.decisions = 0
         self.last: Order | None = None
 
@@ -64,11 +76,19 @@ class BoardPolicy:
             raise UserError(
                 f"the controller '{self.inner.name}' answered with {found} where int8 {(1, self.slots)} is expected"
             )
-        order = self.electrode.order([int(bit) for bit in mask[0]])
         values = self.inner.last[0][0] if isinstance(self.inner, IntegerPolicy) and self.inner.last else None
+        seen = None
+        if self.new_samples is not None:
+            seen = head_of(checked[0] if values is None else values, self.sampling(self.new_samples))
+        order = self.electrode.order([int(bit) for bit in mask[0]], seen)
         self._record(order, checked[0], None if logits is None else logits[0], decide_us, values=values)
         self.last = order
         return np.array([order.applied_mask], np.int8)
+
+    def sampling(self, new_samples: int) -> Sampling:
+        """Which samples the present observation holds."""
+        first = self.decisions * new_samples
+        return Sampling(first, first + self.n_obs - 1)
 
     def _record(
         self,

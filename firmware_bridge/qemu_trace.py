@@ -66,6 +66,7 @@ class Trace:
                         "uA": [message.amplitude_1_uA, message.amplitude_2_uA],
                         "us": [message.width_1_us, message.width_2_us],
                         "residual_pC": message.residual_pC,
+                        "peak_uV": message.peak_uV,
                     },
                 }
             ]

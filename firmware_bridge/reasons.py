@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from firmware_bridge.codes import NackCode, Refusal, State
+from firmware_bridge.codes import NackCode, Refusal, Sensing, State
 from firmware_bridge.messages import Hello, HelloAck, Nack
 
 _UNITS = {
@@ -26,6 +26,8 @@ def nack_text(nack: Nack) -> str:
         return range_text(code, nack.value, nack.low, nack.high)
     if code is NackCode.REFUSED:
         return " and ".join(bit.doc for bit in Refusal if bit & nack.value)
+    if code is NackCode.SENSING:
+        return f"{code.doc.split(':')[0]}: {'; '.join(bit.doc for bit in Sensing if bit & nack.value)}"
     if code is NackCode.STATE:
         return f"it is in state {State(nack.value).name}"
     return code.doc

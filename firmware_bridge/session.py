@@ -126,6 +126,8 @@ def closed_loop(parts: Parts, electrode: Electrode, recorder: Recorder, plan: Se
     board.init_state(1)
     base.pulse_source = electrode
     electrode.arm()
+    if plan.prelude:
+        electrode.prelude()
     offset_us = electrode.synchronise()
     if (source := source_of(parts.env)) is not None:  # its clock is at 0 where its newest sample was taken
         recorder.event(offset_us, "source", f"{source.source.name}; {NO_PLANT}")
@@ -153,8 +155,16 @@ def closed_loop(parts: Parts, electrode: Electrode, recorder: Recorder, plan: Se
 def _controller(parts: Parts, electrode: Electrode, recorder: Recorder, plan: SessionPlan) -> BoardPolicy:
     """Who decides: the host, or the board."""
     config = base_env(parts.env).config
+    new_samples = round(config.decision_ms / config.stride_ms)
     if plan.decide_on == "host":
-        return BoardPolicy(parts.controller, electrode, recorder, slots=config.slots, n_obs=config.n_obs)
+        return BoardPolicy(
+            parts.controller,
+            electrode,
+            recorder,
+            slots=config.slots,
+            n_obs=config.n_obs,
+            new_samples=new_samples,
+        )
     assert isinstance(parts.controller, IntegerPolicy)
     return DecidingBoard(
         parts.controller,
@@ -162,7 +172,7 @@ def _controller(parts: Parts, electrode: Electrode, recorder: Recorder, plan: Se
         recorder,
         slots=config.slots,
         n_obs=config.n_obs,
-        new_samples=round(config.decision_ms / config.stride_ms),
+        new_samples=new_samples,
         checked=parts.board_format == "int8",
     )
 

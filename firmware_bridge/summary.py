@@ -75,6 +75,7 @@ def summarise(path: Path) -> dict[str, Any]:
         "refused": sum(row["nack"] is not None for row in decisions),
         "clamped": sum(row["clamp"] != 0 for row in decisions),
         "renewals": _count(events, "renew"),
+        "prelude": _prelude(events),
         "handshakes": _count(events, "handshake"),
         "faults": [row["text"] for row in events if row["kind"] == "fault"],
         "safety": {
@@ -88,6 +89,15 @@ def summarise(path: Path) -> dict[str, Any]:
         "sea_dbs_version": session["sea_dbs_version"],
         "git_commit": session["git_commit"],
     }
+
+
+def _prelude(events: Sequence[Row]) -> dict[str, Any] | None:
+    """How long the set point climbed before the first decision; None: it was not waited for."""
+    rows = [row for row in events if row["kind"] == "prelude"]
+    if not rows:
+        return None
+    seconds = (rows[-1]["device_us"] - rows[0]["device_us"]) * 1e-6
+    return {"device_seconds": round(seconds, 6), "orders": "without a pulse", "text": rows[-1]["text"]}
 
 
 def _board_logits(data: SessionData) -> dict[str, Any] | None:

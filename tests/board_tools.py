@@ -9,18 +9,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from firmware_bridge.bench import Bench, ElectrodePulse
 from firmware_bridge.board import HostBoard
 from firmware_bridge.build import CORE, WARNINGS, cache_dir, compile_c, find_compiler, sources
 from firmware_bridge.client import BoardClient
+from firmware_bridge.images import Image, build_image
 from firmware_bridge.layout import TYPES
 from firmware_bridge.links import SerialLink
 from firmware_bridge.messages import Ack
 
 HERE = Path(__file__).parent / "firmware"
 NONCE = bytes(range(16))
+#: Lease, masks, limits and faults are tested with the ramp left out, so that every ordered pulse is seen at once and
+#: whole; tests/test_envelope_*.py test the boards as they are.
+NO_RAMP = ("-DSEA_TEST_BUILD", "-DSEA_BROKEN_RAMP")
 
 
 def compiled(
@@ -80,7 +84,7 @@ def dump_source() -> str:
 @cache
 def harness() -> ctypes.CDLL:
     """The core in this process."""
-    flags = (*WARNINGS, "-O1", "-fPIC", "-shared")
+    flags = (*WARNINGS, "-O1", "-fPIC", "-shared", *NO_RAMP)
     library = ctypes.CDLL(str(compiled("harness.so", [HERE / "harness.c"], flags, dump_source())))
     library.harness_reset.argtypes = [ctypes.c_bool, ctypes.c_uint32, ctypes.c_uint32]
     library.harness_to_decide.argtypes = [ctypes.POINTER(ctypes.c_void_p)]
@@ -147,6 +151,11 @@ class CoreInProcess:
         return list(times[: self._core.harness_pulses(times)])
 
 
+def no_ramp() -> Image:
+    """The host board as a test build that gives what is ordered at once."""
+    return build_image("host", test_build=True, broken="ramp")
+
+
 class Rig(NamedTuple):
     """A host board with its clock in our hand and a client on its link."""
 
@@ -176,10 +185,12 @@ class Rig(NamedTuple):
 
 
 @contextmanager
-def rig(*, armed: bool = True, electrode_log: Path | None = None, **limits: float) -> Iterator[Rig]:
-    """A board that stands at device time 0, shaken hands with and armed."""
+def rig(
+    *, armed: bool = True, electrode_log: Path | None = None, image: Image | None = None, **limits: Any
+) -> Iterator[Rig]:
+    """A board that stands at device time 0, shaken hands with and armed; without an image: one without the ramp."""
     with (
-        HostBoard(electrode_log=electrode_log, **limits) as board,  # type: ignore[arg-type]
+        HostBoard(electrode_log=electrode_log, image=image or no_ramp(), **limits) as board,
         Bench(board.electrode) as bench,
         BoardClient(SerialLink(board.port), nonce=NONCE) as client,
     ):

@@ -25,6 +25,7 @@ from firmware_bridge.links import SerialLink
 from firmware_bridge.recorder import Recorder
 from sea_dbs.files import sha256_file, sha256_json
 from sea_dbs.report.session_data import read_session
+from tests.board_tools import no_ramp
 
 SHORT: dict[str, Any] = {  # a decision of 0.2 s, a reset of 0.4 s
     "slots": 10,
@@ -123,7 +124,7 @@ class Rig(NamedTuple):
 def rig(folder: Path, **limits: Any) -> Iterator[Rig]:
     """A board armed in lockstep, its clock at 0, recording into ``folder``."""
     with (
-        HostBoard(electrode_log=folder / "electrode.log", **limits) as board,
+        HostBoard(electrode_log=folder / "electrode.log", image=no_ramp(), **limits) as board,
         Bench(board.electrode) as bench,
         BoardClient(SerialLink(board.port)) as client,
         Recorder(folder / "session.sqlite", SESSION_COLUMNS) as recorder,

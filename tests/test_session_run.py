@@ -446,8 +446,8 @@ def audited(finished: Path) -> dict[str, list[dict[str, Any]]]:
         ({"width_us": 50}, "width of 50"),
         ({"decision_id": None}, "ordered by nobody"),
         ({"device_us": 5}, "after the one before"),
-        ({"device_us": 2_000_000}, "after the lease"),
-        ({"device_us": 1_000_001}, "after STOP"),
+        ({"device_us": 9_000_000}, "after the lease"),
+        ({"device_us": 9_000_000}, "after STOP"),
     ],
 )
 def test_the_audit_can_fail(audited: dict[str, list[dict[str, Any]]], change: dict[str, Any], sentence: str) -> None:

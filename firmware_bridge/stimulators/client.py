@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from envs.errors import UserError
 from firmware_bridge.client import NO_MODEL, BoardClient
 from firmware_bridge.clock import ClockSample
-from firmware_bridge.codes import AckCode, Fault, State
+from firmware_bridge.codes import AckCode, Fault, NackCode, State
 from firmware_bridge.layout import PROTOCOL
 from firmware_bridge.limits import LIMITS, LIMITS_HASH
 from firmware_bridge.messages import SCHEMA_HASH, Ack, HelloAck, Nack, Status
@@ -88,9 +88,12 @@ class StimulatorClient(BoardClient):
         lease_ms: int = LIMITS["LEASE_DEFAULT_MS"].value,
         *,
         check: bool = True,
+        sensing: int = 0,
     ) -> Ack | Nack:
-        """See `Stimulator.order`; the driver always checks."""
+        """See `Stimulator.order`; the driver always checks. What was sensed must be fit to act on, as on a board."""
         del check
+        if sensing:
+            return _nack(Reply(code=NackCode.SENSING, value=sensing))
         reply = self.driver.order(decision_id, start_us, slot_period_us, mask, amplitude_uA, width_us, lease_ms)
         return self._ack(reply, decision_id) if reply.code is None else _nack(reply)
 

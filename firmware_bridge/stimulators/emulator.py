@@ -163,7 +163,7 @@ class Emulator:
             self._write_log(given)
             if self._claimed:
                 first, second = (*given.phases, (0, 0), (0, 0))[:2]
-                message = Pulse(first[0], first[1], second[0], second[1], given.residual_pC)
+                message = Pulse(first[0], first[1], second[0], second[1], given.residual_pC, 0)
                 self._lost += not _write(self._bench, encode(message, sequence=0, session=0, time_us=given.t_us))
 
     def _write_log(self, given: Given) -> None:

@@ -110,7 +110,7 @@ def _run(
         sys.stderr.write(red(f"{WARNING}\n"))
     try:
         with interruptible(), StopAtEnd(electrode, recorder):
-            closed_loop(parts, electrode, recorder, plan)
+            closed_loop(parts, electrode, recorder, replace(plan, prelude=False))  # these devices have no ramp
     except (UserError, KeyboardInterrupt):
         with suppress(UserError):  # what ended the session is the sentence that counts
             recorder.flush()

@@ -87,6 +87,13 @@ def session(
     lsl: Annotated[
         bool, typer.Option("--lsl", help="Stream what is recorded to the Lab Streaming Layer (docs/recording.md).")
     ] = False,
+    prelude: Annotated[
+        bool,
+        typer.Option(
+            "--prelude/--no-prelude",
+            help="Let the amplitude ramp up (0.5 mA/s) before the first decision, or from there on.",
+        ),
+    ] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Empty the folder first.")] = False,
 ) -> None:
     """Close the loop over a board: plant, policy, serial link, electrode. Bench mode: simulated electrode only."""
@@ -111,6 +118,7 @@ def session(
         realtime=realtime,
         latency_ms=latency_ms,
         lsl=lsl,
+        prelude=prelude,
         overwrite=overwrite,
     )
     if stimulator is not None:

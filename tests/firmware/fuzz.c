@@ -170,7 +170,7 @@ static void tx(void *ctx, const uint8_t *bytes, size_t size)
     }
 }
 
-static bool stimulate(void *ctx, const sea_pulse_t *pulse, int32_t *residual_pC)
+static bool stimulate(void *ctx, const sea_pulse_t *pulse, sea_given_t *given)
 {
     world_t *w = ctx;
     const int64_t first = (int64_t)pulse->amplitude_uA[0] * pulse->width_us[0];
@@ -199,7 +199,7 @@ static bool stimulate(void *ctx, const sea_pulse_t *pulse, int32_t *residual_pC)
     w->pulses++;
     w->pulsed = true;
     w->last_pulse_us = w->now_us;
-    *residual_pC = w->unbalanced ? 1 : 0;
+    *given = (sea_given_t){.residual_pC = w->unbalanced ? 1 : 0};
     return !w->dead;
 }
 
@@ -231,6 +231,8 @@ static size_t observe(world_t *w, uint8_t *payload)
         const sea_msg_observe_head_t head = {
             .start_us = draw(w, 3) == 0 ? 0 : w->now_us + draw(w, 400000) - 100000u,
             .lease_ms = (uint16_t)(draw(w, 10) == 0 ? draw(w, 65536) : 20u + draw(w, 400)),
+            .sample_first = id,
+            .sample_last = id + VALUES - 1u,
             .valid = VALUES,
             .minimum = low,
             .maximum = high,
@@ -416,7 +418,9 @@ int main(int argc, char **argv)
     const unsigned long rounds = strtoul(argv[2], NULL, 10);
     const int8_t *observation = NULL;
     sea_config_t config = {
-        .boot_count = 1, .amplitude_limit_uA = 2500, .electrode_area = 8000, .policy = &POLICY};
+        .boot_count = 1,
+        .limits = {.amplitude_uA = 2500, .electrode_area = 8000, .v_max_mV = 10000, .dose_uW = 250, .toggles = 40},
+        .policy = &POLICY};
     const sea_port_t port = {.ctx = &w, .tx = tx, .stimulate = stimulate, .ground = ground};
     sea_rx_init(&w.rx);
     (void)sea_core_init(&w.core, &config, &port);

@@ -22,13 +22,13 @@ static void tx(void *ctx, const uint8_t *bytes, size_t size)
     }
 }
 
-static bool stimulate(void *ctx, const sea_pulse_t *pulse, int32_t *residual_pC)
+static bool stimulate(void *ctx, const sea_pulse_t *pulse, sea_given_t *given)
 {
     (void)ctx;
     if (pulse_count < PULSES_MAX) {
         pulses[pulse_count++] = *pulse;
     }
-    *residual_pC = 0;
+    *given = (sea_given_t){0};
     return true;
 }
 
@@ -43,8 +43,7 @@ void harness_reset(bool policy, uint32_t amplitude_limit, uint32_t area)
 {
     static const sea_port_t port = {.tx = tx, .stimulate = stimulate, .ground = ground};
     config.boot_count = 1;
-    config.amplitude_limit_uA = amplitude_limit;
-    config.electrode_area = area;
+    config.limits = (sea_effective_t){amplitude_limit, area, UINT32_MAX, UINT32_MAX, UINT32_MAX};
     config.policy = policy ? &SEA_POLICY : NULL;
     out_size = 0;
     pulse_count = 0;
@@ -152,7 +151,7 @@ void harness_judge(uint32_t amplitude, uint16_t width, uint32_t period, uint16_t
 {
     const sea_msg_set_stim_t order = {
         .amplitude_uA = amplitude, .width_us = width, .slot_period_us = period, .slots = slots, .lease_ms = lease};
-    const sea_verdict_t v = sea_judge(&order, sea_tighten(amplitude_limit, area));
+    const sea_verdict_t v = sea_judge(&order, sea_tighten(&(sea_effective_t){.amplitude_uA = amplitude_limit, .electrode_area = area}));
     verdict[0] = v.code;
     verdict[1] = v.value;
     verdict[2] = v.low;

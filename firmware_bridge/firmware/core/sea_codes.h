@@ -9,8 +9,8 @@ enum { /* Where the board is. */
     SEA_STATE_IDLE = 1, /* electrode grounded, no pulse possible */
     SEA_STATE_ARMED = 2, /* a host with equal hashes has armed the board; no order yet, no pulse */
     SEA_STATE_CLOSED_LOOP = 3, /* decisions are under way; pulses where mask and lease allow them */
-    SEA_STATE_FALLBACK = 4, /* the lease ended; no pulse until a fresh handshake, ARM and order */
-    SEA_STATE_SAFE_OFF = 5, /* latched after a fault of the output; only a person leads out */
+    SEA_STATE_FALLBACK = 4, /* the loop is given up: the set point ramps to 0, or to the fixed setting compiled in; out by handshake and ARM */
+    SEA_STATE_SAFE_OFF = 5, /* latched after a fault of the output or the memory; only a person leads out */
 };
 
 enum { /* What can move the board from one state to another. */
@@ -20,8 +20,9 @@ enum { /* What can move the board from one state to another. */
     SEA_EVENT_ORDER = 3, /* a SET_STIM, or a decision of the board, inside every limit */
     SEA_EVENT_LEASE_END = 4, /* the lease of the decision under way ended */
     SEA_EVENT_STOP = 5, /* a STOP, from anybody */
-    SEA_EVENT_FAULT = 6, /* the output reported a failure or a residual charge */
+    SEA_EVENT_FAULT = 6, /* the output or the memory failed: no pulse, residual charge, electrode, compliance, a wrong sum */
     SEA_EVENT_PERSON = 7, /* a person pressed the board's own button */
+    SEA_EVENT_DEGRADE = 8, /* the loop is not to be trusted: sensing, answers, receiver, or a limit cycle */
 };
 
 enum { /* Why the board is in its state. */
@@ -36,6 +37,14 @@ enum { /* Why the board is in its state. */
     SEA_CAUSE_PERSON = 8, /* a person pressed the board's button */
     SEA_CAUSE_WATCHDOG = 9, /* the watchdog reset a firmware that hung */
     SEA_CAUSE_RESET = 10, /* a reset while power stayed on, by the reset pin or the firmware itself */
+    SEA_CAUSE_COMPLIANCE = 11, /* the electrode's voltage came too near what the stimulator can give */
+    SEA_CAUSE_OPEN = 12, /* the electrode's impedance is that of an open circuit */
+    SEA_CAUSE_SHORT = 13, /* the electrode's impedance is that of a short circuit */
+    SEA_CAUSE_SENSING = 14, /* several observations in a row were not fit to act on */
+    SEA_CAUSE_NOT_FINITE = 15, /* several answers of the policy in a row were not finite or saturated */
+    SEA_CAUSE_OVERRUN = 16, /* the receiver lost bytes repeatedly */
+    SEA_CAUSE_LIMIT_CYCLE = 17, /* stimulation was switched on and off too often */
+    SEA_CAUSE_MEMORY = 18, /* code, weights or memory changed: a checksum was wrong */
 };
 
 enum { /* Why an order was refused. */
@@ -55,7 +64,8 @@ enum { /* Why an order was refused. */
     SEA_NACK_CODE_BUSY = 14, /* the board still decides on another observation, named in value */
     SEA_NACK_CODE_OBSERVATION = 15, /* an observation of another size, in other fragments, or whose head does not fit its values */
     SEA_NACK_CODE_OBSERVATION_CRC = 16, /* the fragments are not of one observation: their CRC differs */
-    SEA_NACK_CODE_NOT_FINITE = 17, /* the policy's answer is not finite, in the slot named in value */
+    SEA_NACK_CODE_NOT_FINITE = 17, /* the policy's answer is not finite or saturated, in the slot named in value */
+    SEA_NACK_CODE_SENSING = 18, /* what was sensed is not fit to act on: Sensing bits in value */
 };
 
 enum { /* How an order was accepted. */
@@ -67,6 +77,9 @@ enum { /* What the virtual electrode can be told to do. */
     SEA_ELECTRODE_FAULT_NONE = 0, /* behave */
     SEA_ELECTRODE_FAULT_DEAD = 1, /* refuse every pulse */
     SEA_ELECTRODE_FAULT_UNBALANCED = 2, /* leave a residual charge after every pulse */
+    SEA_ELECTRODE_FAULT_OPEN = 3, /* open circuit: no current flows, the voltage goes to V_max */
+    SEA_ELECTRODE_FAULT_SHORT = 4, /* short circuit: 10 ohm */
+    SEA_ELECTRODE_FAULT_OVERRUN = 5, /* nothing of the electrode: the link's receiver loses bytes, once for each such message */
 };
 
 enum { /* Why a value was lowered; the applied one stands in the ACK. */
@@ -95,21 +108,38 @@ enum { /* What has gone wrong since power-on. */
     SEA_FAULT_CLOCK = 8, /* the clock went backwards; the step was ignored */
     SEA_FAULT_OVERRUN = 16, /* bytes came without a delimiter for longer than the longest frame */
     SEA_FAULT_LATE = 32, /* a slot was due more than half a period ago and was not given */
+    SEA_FAULT_ELECTRODE = 64, /* open or short circuit, or compliance reached */
+    SEA_FAULT_DOSE = 128, /* a pulse was left out: the mean power would have been above its cap */
+    SEA_FAULT_SENSING = 256, /* an observation was not fit to act on */
+    SEA_FAULT_NOT_FINITE = 512, /* an answer of the policy was not finite or saturated */
+    SEA_FAULT_RECEIVER = 1024, /* the receiver lost bytes */
+    SEA_FAULT_LIMIT_CYCLE = 2048, /* stimulation was switched on and off too often */
+    SEA_FAULT_MEMORY = 4096, /* a checksum of code, weights or memory was wrong */
+};
+
+enum { /* Why nothing may be done on an observation; 0 = it is fit. */
+    SEA_SENSING_GAP = 1, /* samples are missing, inside it or since the one before */
+    SEA_SENSING_RATE = 2, /* it covers another number of samples than the one before */
+    SEA_SENSING_STUCK = 4, /* it holds no new sample */
+    SEA_SENSING_FLAT = 8, /* all its values are equal */
+    SEA_SENSING_RAILED = 16, /* all its values stand at an end of the range */
+    SEA_SENSING_STALE = 32, /* its newest sample is too old */
+    SEA_SENSING_BLANKED = 64, /* too few of its values were measured: the others were blanked around pulses */
 };
 
 #define SEA_STATES 6
-#define SEA_EVENTS 8
+#define SEA_EVENTS 9
 #define SEA_REFUSED 255u
 
 /* next state = SEA_NEXT[state][event]; SEA_REFUSED changes nothing */
 static const uint8_t SEA_NEXT[SEA_STATES][SEA_EVENTS] = {
-    /*                    READY        HELLO          ARM        ORDER    LEASE_END         STOP        FAULT       PERSON */
-    /* BOOT        */ {          1,         255,         255,         255,         255,           0,           5,         255},
-    /* IDLE        */ {        255,           1,           2,         255,         255,           1,           5,           1},
-    /* ARMED       */ {        255,           1,         255,           3,         255,           1,           5,         255},
-    /* CLOSED_LOOP */ {        255,         255,         255,           3,           4,           1,           5,         255},
-    /* FALLBACK    */ {        255,           4,           2,         255,         255,           1,           5,         255},
-    /* SAFE_OFF    */ {        255,           5,         255,         255,         255,           5,           5,           1},
+    /*                    READY        HELLO          ARM        ORDER    LEASE_END         STOP        FAULT       PERSON      DEGRADE */
+    /* BOOT        */ {          1,         255,         255,         255,         255,           0,           5,         255,         255},
+    /* IDLE        */ {        255,           1,           2,         255,         255,           1,           5,           1,         255},
+    /* ARMED       */ {        255,           1,         255,           3,         255,           1,           5,         255,         255},
+    /* CLOSED_LOOP */ {        255,         255,         255,           3,           4,           1,           5,         255,           4},
+    /* FALLBACK    */ {        255,           4,           2,         255,         255,           1,           5,         255,         255},
+    /* SAFE_OFF    */ {        255,           5,         255,         255,         255,           5,           5,           1,         255},
 };
 
 static inline const char *sea_state_name(uint8_t state)
@@ -120,8 +150,8 @@ static inline const char *sea_state_name(uint8_t state)
 
 static inline const char *sea_cause_name(uint8_t cause)
 {
-    static const char *const names[] = {"POWER_ON", "HANDSHAKE", "ARMED_BY_HOST", "ORDERED", "LEASE_ENDED", "STOPPED", "STIMULATOR", "RESIDUAL", "PERSON", "WATCHDOG", "RESET"};
-    return cause < 11 ? names[cause] : "?";
+    static const char *const names[] = {"POWER_ON", "HANDSHAKE", "ARMED_BY_HOST", "ORDERED", "LEASE_ENDED", "STOPPED", "STIMULATOR", "RESIDUAL", "PERSON", "WATCHDOG", "RESET", "COMPLIANCE", "OPEN", "SHORT", "SENSING", "NOT_FINITE", "OVERRUN", "LIMIT_CYCLE", "MEMORY"};
+    return cause < 19 ? names[cause] : "?";
 }
 
 #endif

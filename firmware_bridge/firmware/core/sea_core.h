@@ -15,9 +15,16 @@
 #ifndef SEA_CORE_H
 #define SEA_CORE_H
 
+#include "sea_envelope.h"
 #include "sea_frame.h"
 #include "sea_limits_check.h"
 #include "sea_policy.h"
+#include "sea_sensing.h"
+
+/* The deliberately broken builds, which a checker must catch, exist only beside other faults for tests. */
+#if (defined(SEA_BROKEN_RAMP) || defined(SEA_BROKEN_LEASE) || defined(SEA_BROKEN_BALANCE)) && !defined(SEA_TEST_BUILD)
+#error "a broken build is a test build"
+#endif
 
 #define SEA_NEVER UINT64_MAX
 #define SEA_REMEMBERED_NONCES 4u
@@ -44,12 +51,26 @@ typedef struct {
     uint16_t width_us[2];
 } sea_pulse_t;
 
+/* What a port measured of the pulse it gave. */
+typedef struct {
+    int32_t residual_pC; /* charge left on the electrode */
+    uint32_t peak_uV;    /* greatest voltage between the contacts */
+    bool measured;       /* false: this port cannot measure the voltage: open, short and compliance are not judged */
+} sea_given_t;
+
+/* A fixed setting for FALLBACK, approved before it is compiled in; amplitude 0: none. */
+typedef struct {
+    uint32_t amplitude_uA;
+    uint16_t width_us;
+    uint32_t period_us;
+} sea_fixed_t;
+
 /* What the core needs of the hardware. Every function gets ctx. */
 typedef struct {
     void *ctx;
     void (*tx)(void *ctx, const uint8_t *bytes, size_t size);
-    /* Gives one whole pulse by a hardware one-shot. False: it could not. The charge left is reported in pC. */
-    bool (*stimulate)(void *ctx, const sea_pulse_t *pulse, int32_t *residual_pC);
+    /* Gives one whole pulse by a hardware one-shot, and says what was measured. False: it could not. */
+    bool (*stimulate)(void *ctx, const sea_pulse_t *pulse, sea_given_t *given);
     /* Shorts the electrode to ground, or opens the short. */
     void (*ground)(void *ctx, bool grounded);
 } sea_port_t;
@@ -59,8 +80,8 @@ typedef struct {
     uint8_t model_hash[32];        /* all zero: bound to no model */
     uint8_t boot_cause;            /* SEA_CAUSE_POWER_ON, _WATCHDOG or _RESET: reported until something else happens */
     uint32_t boot_count;           /* upper half of each session number: a new one after each power-on */
-    uint32_t amplitude_limit_uA;   /* run-time limits: they tighten the compiled ones, never loosen */
-    uint32_t electrode_area;       /* 10^-6 cm^2 */
+    sea_effective_t limits;        /* run-time limits: they tighten the compiled ones, never loosen */
+    sea_fixed_t fallback;          /* sea_core_init refuses one that is not inside every limit */
     const sea_policy_t *policy;    /* null: the host decides, OBSERVE is refused */
 } sea_config_t;
 
@@ -89,6 +110,8 @@ typedef struct {
     uint32_t frames_old_session;
     uint32_t frames_unknown;
     uint32_t orders_refused;
+    uint32_t overruns;
+    uint32_t slots_dose;
 } sea_counters_t;
 
 /* An observation on its way through the board: assembled, then decided on. One at a time. */
@@ -103,6 +126,8 @@ typedef struct {
     bool taken; /* somebody infers on it: its bytes must not change */
     bool dropped; /* its session ended meanwhile: nothing may come of it */
     bool fresh; /* the policy's recurrent state is to be reset before the next decision */
+    bool seen; /* `before` is the head of the one before, since ARM */
+    uint8_t before[SEA_OBSERVE_HEAD_SIZE];
     uint8_t blob[SEA_OBSERVE_HEAD_SIZE + SEA_OBSERVATION_MAX];
 } sea_observation_t;
 
@@ -138,6 +163,10 @@ typedef struct {
     sea_decision_t queued;
     bool pulsed;
     uint64_t last_pulse_us;
+    sea_envelope_t envelope;
+    uint64_t fixed_us; /* FALLBACK: when the next pulse of the fixed setting is due */
+    uint8_t sensing_bad; /* in a row */
+    uint8_t not_finite;  /* in a row */
     sea_counters_t counters;
     sea_observation_t observation;
     sea_answer_t answer;
@@ -164,6 +193,15 @@ sea_status_t sea_core_decided(sea_core_t *core, const int32_t *logits, uint64_t 
 
 /* A person presses the board's own button: the only way out of SAFE_OFF. */
 sea_status_t sea_core_person(sea_core_t *core);
+
+/* The link's receiver lost bytes (a port's interrupt counts, its main loop says so). Repeated: FALLBACK. */
+void sea_core_overrun(sea_core_t *core);
+
+/* A checksum of code, weights or memory was wrong: SAFE_OFF. */
+void sea_core_corrupt(sea_core_t *core);
+
+/* Whether a sample taken at a time is to be blanked: it lies in a pulse or shortly after it. For a port that senses. */
+bool sea_core_blanks(const sea_core_t *core, uint64_t sample_us);
 
 /* When the next thing is due; SEA_NEVER: nothing. It can lie in the past. */
 uint64_t sea_core_next_us(const sea_core_t *core);

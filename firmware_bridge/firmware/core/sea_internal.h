@@ -37,6 +37,9 @@ void sea_on_arm(sea_core_t *core, const sea_frame_t *frame);
 /* Tries an event; false: the state refuses it, and nothing has changed. */
 bool sea_event(sea_core_t *core, uint8_t event, uint8_t cause);
 
+/* The loop is not to be trusted: FALLBACK, if one is under way. */
+void sea_degrade(sea_core_t *core, uint32_t fault, uint8_t cause);
+
 /* The queued decision takes over when its start has come. */
 void sea_promote(sea_core_t *core);
 

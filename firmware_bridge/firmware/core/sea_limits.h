@@ -19,7 +19,26 @@
 #define SEA_CHARGE_DENSITY_MAX UINT32_C(30) /* µC/cm² a phase; the usual limit of DBS programming */
 #define SEA_SHANNON_Q2_PER_AREA UINT32_C(56234132) /* pC² per 10^-6 cm²; Shannon 1992 with k = 1.75: log D = k - log Q */
 #define SEA_RESIDUAL_MAX_PC UINT32_C(0) /* pC; the two phases' integer charges sum to zero */
+#define SEA_RAMP_UP_UA_S UINT32_C(500) /* µA/s; of the set point; ours */
+#define SEA_RAMP_DOWN_UA_S UINT32_C(1000) /* µA/s; of the set point; STOP and SAFE_OFF are exempt; ours */
+#define SEA_V_MAX_MV UINT32_C(10000) /* mV; what the stimulator can give; clinical devices: about 10 V */
+#define SEA_COMPLIANCE_MARGIN_MV UINT32_C(500) /* mV; amplitude × impedance + margin <= V_max; ours */
+#define SEA_OPEN_OHM UINT32_C(2000) /* ohm; above: open circuit */
+#define SEA_SHORT_OHM UINT32_C(50) /* ohm; below: short circuit */
+#define SEA_DOSE_MAX_UW UINT32_C(250) /* µW; mean TEED = I²·R·f·PW; 3 mA, 1 kohm, 130 Hz, 60 µs are 70 µW; ours */
+#define SEA_DOSE_OHM UINT32_C(1000) /* ohm; R of the dose where the measured impedance is smaller or unknown */
+#define SEA_WINDOW_US UINT32_C(1000000) /* µs; one bucket of the rolling windows of dose, toggles and overruns; ours */
+#define SEA_WINDOW_BUCKETS UINT32_C(10) /* buckets of a rolling window, beside the one being filled; ours */
+#define SEA_TOGGLE_GAP_US UINT32_C(200000) /* µs; a pause of stimulation: no pulse for so long, and for two slots; ours */
+#define SEA_TOGGLES_MAX UINT32_C(40) /* times on or off in a rolling window: a cycle of 2 Hz; ours */
+#define SEA_OVERRUNS_MAX UINT32_C(3) /* overruns of the receiver in a rolling window that lead to FALLBACK; ours */
+#define SEA_NOT_FINITE_MAX UINT32_C(3) /* answers in a row, not finite or saturated, that lead to FALLBACK */
+#define SEA_SENSING_MAX UINT32_C(3) /* observations in a row, not fit to act on, that lead to FALLBACK; ours */
+#define SEA_SENSING_AGE_MAX_US UINT32_C(1000000) /* µs; age of the newest sample: one window of the preset paper; ours */
+#define SEA_SENSING_VALID_PERCENT UINT32_C(50) /* %; least share of values that were measured, not blanked; ours */
+#define SEA_SENSING_FLAT_VALUES UINT32_C(8) /* fewer equal values than these are not called flat; ours */
+#define SEA_BLANK_US UINT32_C(2000) /* µs; from the start of a pulse: samples of that time are blanked; ours */
 
-#define SEA_LIMITS_HASH {0x69, 0xdb, 0x67, 0x5d, 0x7d, 0xb8, 0x7c, 0xca, 0x56, 0xdd, 0x9d, 0xb8, 0x31, 0x7e, 0x0e, 0x6d, 0x3e, 0x8e, 0xec, 0xf7, 0x9c, 0xfb, 0x7c, 0x5c, 0x31, 0xb4, 0x4f, 0xed, 0xc8, 0x91, 0x62, 0x51}
+#define SEA_LIMITS_HASH {0xc0, 0x66, 0x6c, 0x8c, 0x94, 0x13, 0x85, 0xab, 0x28, 0xe3, 0x52, 0x51, 0x93, 0x93, 0x4c, 0xaf, 0xa0, 0x59, 0x82, 0x01, 0xa1, 0x82, 0xe1, 0xf7, 0xba, 0x8d, 0x68, 0xa6, 0x6f, 0x70, 0x33, 0xec}
 
 #endif

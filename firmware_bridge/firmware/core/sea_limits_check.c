@@ -18,11 +18,14 @@ static uint32_t square_root(uint64_t value)
     return (uint32_t)root;
 }
 
-sea_effective_t sea_tighten(uint32_t amplitude_uA, uint32_t electrode_area)
+sea_effective_t sea_tighten(const sea_effective_t *wanted)
 {
     const sea_effective_t effective = {
-        .amplitude_uA = least(amplitude_uA, SEA_AMPLITUDE_MAX_UA),
-        .electrode_area = least(electrode_area, SEA_ELECTRODE_AREA),
+        .amplitude_uA = least(wanted->amplitude_uA, SEA_AMPLITUDE_MAX_UA),
+        .electrode_area = least(wanted->electrode_area, SEA_ELECTRODE_AREA),
+        .v_max_mV = least(wanted->v_max_mV, SEA_V_MAX_MV),
+        .dose_uW = least(wanted->dose_uW, SEA_DOSE_MAX_UW),
+        .toggles = least(wanted->toggles, SEA_TOGGLES_MAX),
     };
     return effective;
 }
@@ -47,6 +50,23 @@ static void lower(sea_verdict_t *verdict, uint16_t reason, uint32_t ceiling)
     }
 }
 
+static void lower_all(sea_verdict_t *verdict, uint32_t width, sea_effective_t effective)
+{
+    /* uC/cm^2 x 10^-6 cm^2 = pC, uA x us = pC; Shannon: Q^2 <= k' x A */
+    const uint32_t density = SEA_CHARGE_DENSITY_MAX * effective.electrode_area;
+    const uint32_t shannon = square_root((uint64_t)SEA_SHANNON_Q2_PER_AREA * effective.electrode_area);
+    lower(verdict, SEA_CLAMP_RUN_TIME_AMPLITUDE, effective.amplitude_uA);
+    lower(verdict, SEA_CLAMP_CHARGE_DENSITY, density / width);
+    lower(verdict, SEA_CLAMP_SHANNON, shannon / width);
+}
+
+uint32_t sea_ceiling(uint32_t width_us, sea_effective_t effective)
+{
+    sea_verdict_t verdict = {.amplitude_uA = SEA_AMPLITUDE_MAX_UA};
+    lower_all(&verdict, width_us, effective);
+    return verdict.amplitude_uA;
+}
+
 sea_verdict_t sea_judge(const sea_msg_set_stim_t *order, sea_effective_t effective)
 {
     sea_verdict_t v = {0};
@@ -59,11 +79,6 @@ sea_verdict_t sea_judge(const sea_msg_set_stim_t *order, sea_effective_t effecti
         return v;
     }
     v.amplitude_uA = order->amplitude_uA;
-    /* uC/cm^2 x 10^-6 cm^2 = pC, uA x us = pC; Shannon: Q^2 <= k' x A */
-    const uint32_t density = SEA_CHARGE_DENSITY_MAX * effective.electrode_area;
-    const uint32_t shannon = square_root((uint64_t)SEA_SHANNON_Q2_PER_AREA * effective.electrode_area);
-    lower(&v, SEA_CLAMP_RUN_TIME_AMPLITUDE, effective.amplitude_uA);
-    lower(&v, SEA_CLAMP_CHARGE_DENSITY, density / width);
-    lower(&v, SEA_CLAMP_SHANNON, shannon / width);
+    lower_all(&v, width, effective);
     return v;
 }

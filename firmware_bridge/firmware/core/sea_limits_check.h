@@ -10,6 +10,9 @@
 typedef struct {
     uint32_t amplitude_uA;
     uint32_t electrode_area; /* 10^-6 cm^2 */
+    uint32_t v_max_mV;
+    uint32_t dose_uW;
+    uint32_t toggles; /* in a rolling window */
 } sea_effective_t;
 
 typedef struct {
@@ -22,7 +25,10 @@ typedef struct {
 } sea_verdict_t;
 
 /* Run-time limits merged with the compiled ones: they tighten, never loosen. */
-sea_effective_t sea_tighten(uint32_t amplitude_uA, uint32_t electrode_area);
+sea_effective_t sea_tighten(const sea_effective_t *wanted);
+
+/* The greatest amplitude for a width, whatever was ordered. */
+uint32_t sea_ceiling(uint32_t width_us, sea_effective_t effective);
 
 sea_verdict_t sea_judge(const sea_msg_set_stim_t *order, sea_effective_t effective);
 

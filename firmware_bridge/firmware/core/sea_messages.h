@@ -15,8 +15,8 @@
 #define SEA_BODY_MIN 30u
 #define SEA_BODY_MAX 250u
 #define SEA_FRAME_MAX 253u
-#define SEA_SCHEMA_HASH {0xd7, 0x20, 0xae, 0x86, 0xf8, 0x68, 0x5f, 0x6f, 0x31, 0xa0, 0x1c, 0x40, 0x92, 0x24, 0x7b, 0x36, 0xa6, 0xfd, 0xbf, 0xf3, 0x7e, 0xba, 0x48, 0xcb, 0x0f, 0x6e, 0x39, 0x3d, 0xe7, 0xd4, 0x45, 0x99}
-#define SEA_SCHEMA_SEED UINT32_C(0x86ae20d7)
+#define SEA_SCHEMA_HASH {0x51, 0x1c, 0xe0, 0x13, 0x0b, 0x27, 0x1b, 0xfe, 0xdd, 0xdb, 0x1d, 0xc0, 0x63, 0x91, 0x0d, 0xbc, 0xf1, 0x1f, 0xe3, 0x10, 0xcc, 0xa4, 0x21, 0x6c, 0x8e, 0x77, 0x42, 0xcd, 0x07, 0x9f, 0xa2, 0x4c}
+#define SEA_SCHEMA_SEED UINT32_C(0x13e01c51)
 
 /* layout for ever, plain CRC */
 static inline bool sea_type_is_frozen(uint8_t type)
@@ -184,7 +184,7 @@ static inline bool sea_unpack_arm(sea_msg_arm_t *m, const uint8_t *in, size_t si
 }
 
 #define SEA_SET_STIM 0x12u
-#define SEA_SET_STIM_SIZE 58u
+#define SEA_SET_STIM_SIZE 59u
 typedef struct {
     uint32_t decision_id; /* decision id, rising within a session */
     uint64_t start_us; /* µs, device time of slot 0; 0 = when it arrives */
@@ -194,6 +194,7 @@ typedef struct {
     uint32_t amplitude_uA; /* µA, of each phase */
     uint16_t width_us; /* µs, of each phase */
     uint16_t lease_ms; /* ms, the decision lives so long after the last order or renewal */
+    uint8_t sensing; /* Sensing bits of what it was decided on; an order with any is refused */
 } sea_msg_set_stim_t;
 static inline void sea_pack_set_stim(uint8_t *out, const sea_msg_set_stim_t *m)
 {
@@ -205,6 +206,7 @@ static inline void sea_pack_set_stim(uint8_t *out, const sea_msg_set_stim_t *m)
     sea_put_u32(out + 50, m->amplitude_uA);
     sea_put_u16(out + 54, m->width_us);
     sea_put_u16(out + 56, m->lease_ms);
+    sea_put_u8(out + 58, m->sensing);
 }
 static inline bool sea_unpack_set_stim(sea_msg_set_stim_t *m, const uint8_t *in, size_t size)
 {
@@ -219,6 +221,7 @@ static inline bool sea_unpack_set_stim(sea_msg_set_stim_t *m, const uint8_t *in,
     m->amplitude_uA = sea_get_u32(in + 50);
     m->width_us = sea_get_u16(in + 54);
     m->lease_ms = sea_get_u16(in + 56);
+    m->sensing = sea_get_u8(in + 58);
     return true;
 }
 
@@ -322,7 +325,7 @@ static inline bool sea_unpack_nack(sea_msg_nack_t *m, const uint8_t *in, size_t 
 #define SEA_STATUS_REQUEST_SIZE 0u
 
 #define SEA_STATUS 0x18u
-#define SEA_STATUS_SIZE 74u
+#define SEA_STATUS_SIZE 114u
 typedef struct {
     uint32_t of_sequence; /* sequence of the frame that this answers; 0 = unasked */
     uint8_t state; /* State */
@@ -343,6 +346,16 @@ typedef struct {
     uint32_t frames_old_session; /* count since power-on */
     uint32_t frames_unknown; /* frames of a type, size or direction the board does not take */
     uint32_t orders_refused; /* count since power-on */
+    uint32_t overruns; /* times the receiver lost bytes */
+    uint32_t slots_dose; /* ordered pulses not given because of the dose */
+    uint32_t toggles; /* times on or off in the rolling window */
+    uint32_t set_point_uA; /* µA, set point: the amplitude that the ramp allows now */
+    uint32_t impedance_ohm; /* ohm, at the newest pulse; 0 = not measured */
+    uint32_t dose_uW; /* µW, mean TEED of the rolling window */
+    uint32_t v_max_mV; /* mV, effective limit */
+    uint32_t dose_limit_uW; /* µW, effective limit */
+    uint32_t toggles_limit; /* effective limit, in a rolling window */
+    uint32_t fallback_uA; /* µA, fixed setting of FALLBACK; 0 = none: it ramps to 0 */
 } sea_msg_status_t;
 static inline void sea_pack_status(uint8_t *out, const sea_msg_status_t *m)
 {
@@ -365,6 +378,16 @@ static inline void sea_pack_status(uint8_t *out, const sea_msg_status_t *m)
     sea_put_u32(out + 62, m->frames_old_session);
     sea_put_u32(out + 66, m->frames_unknown);
     sea_put_u32(out + 70, m->orders_refused);
+    sea_put_u32(out + 74, m->overruns);
+    sea_put_u32(out + 78, m->slots_dose);
+    sea_put_u32(out + 82, m->toggles);
+    sea_put_u32(out + 86, m->set_point_uA);
+    sea_put_u32(out + 90, m->impedance_ohm);
+    sea_put_u32(out + 94, m->dose_uW);
+    sea_put_u32(out + 98, m->v_max_mV);
+    sea_put_u32(out + 102, m->dose_limit_uW);
+    sea_put_u32(out + 106, m->toggles_limit);
+    sea_put_u32(out + 110, m->fallback_uA);
 }
 static inline bool sea_unpack_status(sea_msg_status_t *m, const uint8_t *in, size_t size)
 {
@@ -390,6 +413,16 @@ static inline bool sea_unpack_status(sea_msg_status_t *m, const uint8_t *in, siz
     m->frames_old_session = sea_get_u32(in + 62);
     m->frames_unknown = sea_get_u32(in + 66);
     m->orders_refused = sea_get_u32(in + 70);
+    m->overruns = sea_get_u32(in + 74);
+    m->slots_dose = sea_get_u32(in + 78);
+    m->toggles = sea_get_u32(in + 82);
+    m->set_point_uA = sea_get_u32(in + 86);
+    m->impedance_ohm = sea_get_u32(in + 90);
+    m->dose_uW = sea_get_u32(in + 94);
+    m->v_max_mV = sea_get_u32(in + 98);
+    m->dose_limit_uW = sea_get_u32(in + 102);
+    m->toggles_limit = sea_get_u32(in + 106);
+    m->fallback_uA = sea_get_u32(in + 110);
     return true;
 }
 
@@ -532,13 +565,14 @@ static inline bool sea_unpack_logits(sea_msg_logits_t *m, const uint8_t *in, siz
 }
 
 #define SEA_PULSE 0x40u
-#define SEA_PULSE_SIZE 16u
+#define SEA_PULSE_SIZE 20u
 typedef struct {
     int32_t amplitude_1_uA; /* µA, first phase, cathodic: negative */
     uint16_t width_1_us; /* µs, first phase */
     int32_t amplitude_2_uA; /* µA, second phase, recharge */
     uint16_t width_2_us; /* µs, second phase */
     int32_t residual_pC; /* pC, charge left on the electrode after the pulse */
+    uint32_t peak_uV; /* µV, greatest voltage on the electrode; 0 = not measured */
 } sea_msg_pulse_t;
 static inline void sea_pack_pulse(uint8_t *out, const sea_msg_pulse_t *m)
 {
@@ -547,6 +581,7 @@ static inline void sea_pack_pulse(uint8_t *out, const sea_msg_pulse_t *m)
     sea_put_u32(out + 6, (uint32_t)m->amplitude_2_uA);
     sea_put_u16(out + 10, m->width_2_us);
     sea_put_u32(out + 12, (uint32_t)m->residual_pC);
+    sea_put_u32(out + 16, m->peak_uV);
 }
 static inline bool sea_unpack_pulse(sea_msg_pulse_t *m, const uint8_t *in, size_t size)
 {
@@ -558,6 +593,7 @@ static inline bool sea_unpack_pulse(sea_msg_pulse_t *m, const uint8_t *in, size_
     m->amplitude_2_uA = (int32_t)sea_get_u32(in + 6);
     m->width_2_us = sea_get_u16(in + 10);
     m->residual_pC = (int32_t)sea_get_u32(in + 12);
+    m->peak_uV = sea_get_u32(in + 16);
     return true;
 }
 
@@ -655,17 +691,21 @@ static inline bool sea_unpack_button(sea_msg_button_t *m, const uint8_t *in, siz
 }
 
 #define SEA_ELECTRODE 0x45u
-#define SEA_ELECTRODE_SIZE 9u
+#define SEA_ELECTRODE_SIZE 17u
 typedef struct {
     uint32_t token; /* chosen by the host, echoed in AT */
     uint8_t fault; /* ElectrodeFault */
     int32_t residual_pC; /* pC, left by each pulse while UNBALANCED */
+    uint32_t impedance_ohm; /* ohm, of the electrode; 0 = as usual, 1000; OPEN and SHORT have their own */
+    uint32_t v_max_mV; /* mV, at which the output saturates; 0 = as usual, 10000 */
 } sea_msg_electrode_t;
 static inline void sea_pack_electrode(uint8_t *out, const sea_msg_electrode_t *m)
 {
     sea_put_u32(out + 0, m->token);
     sea_put_u8(out + 4, m->fault);
     sea_put_u32(out + 5, (uint32_t)m->residual_pC);
+    sea_put_u32(out + 9, m->impedance_ohm);
+    sea_put_u32(out + 13, m->v_max_mV);
 }
 static inline bool sea_unpack_electrode(sea_msg_electrode_t *m, const uint8_t *in, size_t size)
 {
@@ -675,6 +715,8 @@ static inline bool sea_unpack_electrode(sea_msg_electrode_t *m, const uint8_t *i
     m->token = sea_get_u32(in + 0);
     m->fault = sea_get_u8(in + 4);
     m->residual_pC = (int32_t)sea_get_u32(in + 5);
+    m->impedance_ohm = sea_get_u32(in + 9);
+    m->v_max_mV = sea_get_u32(in + 13);
     return true;
 }
 

@@ -199,12 +199,18 @@ int32_t *sea_core_logits(sea_core_t *core)
     return core->answer.logits;
 }
 
-/* Logits to a mask (a tie gives no pulse); false: those of a slot are not finite. */
+/* A float format saturates what it cannot say; SEA_LOGIT_NOT_FINITE is one of these two. */
+static bool is_number(int32_t logit)
+{
+    return logit != INT32_MIN && logit != INT32_MAX;
+}
+
+/* Logits to a mask (a tie gives no pulse); false: those of a slot are not finite, or saturated. */
 static bool read_logits(const sea_policy_t *policy, const int32_t *logits, uint8_t mask[32], uint16_t *slot)
 {
     for (*slot = 0; *slot < policy->slots; (*slot)++) {
         const int32_t *pair = logits + 2u * *slot;
-        if (pair[0] == SEA_LOGIT_NOT_FINITE && pair[1] == SEA_LOGIT_NOT_FINITE) {
+        if (!is_number(pair[0]) || !is_number(pair[1])) {
             for (size_t i = 0; i < 32; i++) {
                 mask[i] = 0;
             }
@@ -278,14 +284,22 @@ sea_status_t sea_core_decided(sea_core_t *core, const int32_t *logits, uint64_t 
         .amplitude_uA = policy->amplitude_uA,
         .width_us = policy->width_us,
         .lease_ms = head.lease_ms,
+        .sensing = sea_sensing_judge(observation->blob, observation->seen ? observation->before : NULL),
     };
+    sea_copy(observation->before, observation->blob, sizeof observation->before);
+    observation->seen = true;
     sea_verdict_t why = {.code = SEA_NACK_CODE_NOT_FINITE};
     const sea_decision_t *held = NULL;
     uint16_t slot;
     if (read_logits(policy, logits, order.mask, &slot)) {
+        core->not_finite = 0;
         held = sea_hold(core, &order, &why);
     } else {
         why.value = slot;
+        core->faults |= SEA_FAULT_NOT_FINITE;
+        if (++core->not_finite >= SEA_NOT_FINITE_MAX) {
+            sea_degrade(core, SEA_FAULT_NOT_FINITE, SEA_CAUSE_NOT_FINITE);
+        }
     }
     for (size_t i = 0; logits != core->answer.logits && i < 2u * (size_t)policy->slots; i++) {
         core->answer.logits[i] = logits[i];

@@ -63,6 +63,14 @@ const sea_decision_t *sea_hold(sea_core_t *core, const sea_msg_set_stim_t *order
         *why = (sea_verdict_t){.code = SEA_NACK_CODE_STATE, .value = core->state};
         return NULL;
     }
+    if (order->sensing != 0) {
+        *why = (sea_verdict_t){.code = SEA_NACK_CODE_SENSING, .value = order->sensing};
+        core->faults |= SEA_FAULT_SENSING;
+        if (++core->sensing_bad >= SEA_SENSING_MAX) {
+            sea_degrade(core, SEA_FAULT_SENSING, SEA_CAUSE_SENSING);
+        }
+        return NULL;
+    }
     const uint64_t start_us = order->start_us != 0 ? order->start_us : core->now_us;
     const sea_verdict_t verdict = sea_judge(order, core->effective);
     const sea_verdict_t timing = judge_timing(core, order, start_us);
@@ -73,6 +81,7 @@ const sea_decision_t *sea_hold(sea_core_t *core, const sea_msg_set_stim_t *order
     sea_decision_t *place = core->current.id == 0 ? &core->current : &core->queued;
     *place = make_decision(order, &verdict, start_us);
     core->newest_id = order->decision_id;
+    core->sensing_bad = 0;
     renew(core, &core->current);
     renew(core, &core->queued);
     (void)sea_event(core, SEA_EVENT_ORDER, SEA_CAUSE_ORDERED);

@@ -18,6 +18,7 @@ void sea_send(sea_core_t *core, uint8_t type, const uint8_t *payload, size_t siz
 void sea_send_status(sea_core_t *core, uint32_t of_sequence)
 {
     const sea_counters_t *counters = &core->counters;
+    const sea_bucket_t sums = sea_envelope_sums(&core->envelope);
     const sea_msg_status_t status = {
         .of_sequence = of_sequence,
         .state = core->state,
@@ -38,6 +39,16 @@ void sea_send_status(sea_core_t *core, uint32_t of_sequence)
         .frames_old_session = counters->frames_old_session,
         .frames_unknown = counters->frames_unknown,
         .orders_refused = counters->orders_refused,
+        .overruns = counters->overruns,
+        .slots_dose = counters->slots_dose,
+        .toggles = sums.toggles,
+        .set_point_uA = sea_envelope_set_uA(&core->envelope),
+        .impedance_ohm = core->envelope.impedance_ohm,
+        .dose_uW = (uint32_t)(sums.energy_aJ / 1000000u / ((uint64_t)SEA_WINDOW_BUCKETS * SEA_WINDOW_US)),
+        .v_max_mV = core->effective.v_max_mV,
+        .dose_limit_uW = core->effective.dose_uW,
+        .toggles_limit = core->effective.toggles,
+        .fallback_uA = core->config->fallback.amplitude_uA,
     };
     uint8_t payload[SEA_STATUS_SIZE];
     sea_pack_status(payload, &status);

@@ -109,6 +109,7 @@ void sea_on_arm(sea_core_t *core, const sea_frame_t *frame)
         sea_refuse_code(core, frame, SEA_NACK_CODE_NONCE, 0);
     } else if (sea_event(core, SEA_EVENT_ARM, SEA_CAUSE_ARMED_BY_HOST)) {
         core->observation.fresh = true;
+        core->observation.seen = false;
         sea_accept(core, frame, SEA_ACK_CODE_DONE, NULL);
     } else {
         sea_refuse_code(core, frame, SEA_NACK_CODE_STATE, core->state);

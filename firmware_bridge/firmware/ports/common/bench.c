@@ -31,7 +31,8 @@ static void send_at(bench_t *bench, uint32_t token)
 
 void bench_init(bench_t *bench, const bench_port_t *port, sea_core_t *core)
 {
-    *bench = (bench_t){.port = port, .core = core, .grounded = true, .told_state = SEA_STATES};
+    *bench = (bench_t){.port = port, .core = core, .grounded = true, .told_state = SEA_STATES,
+                       .impedance_ohm = BENCH_IMPEDANCE_OHM, .v_max_mV = BENCH_V_MAX_MV};
     sea_rx_init(&bench->rx);
 }
 
@@ -61,8 +62,15 @@ static void on_electrode(bench_t *bench, const sea_msg_electrode_t *electrode)
     if (electrode->fault >= BENCH_HANG_DEAF && bench->port->hang != NULL) {
         bench->port->hang(bench->port->ctx, electrode->fault);
     }
-    bench->fault = electrode->fault;
-    bench->fault_residual_pC = electrode->residual_pC;
+    if (electrode->fault == SEA_ELECTRODE_FAULT_OVERRUN) {
+        sea_core_overrun(bench->core);
+        bench_trace(bench);
+    } else {
+        bench->fault = electrode->fault;
+        bench->fault_residual_pC = electrode->residual_pC;
+        bench->impedance_ohm = electrode->impedance_ohm != 0 ? electrode->impedance_ohm : BENCH_IMPEDANCE_OHM;
+        bench->v_max_mV = electrode->v_max_mV != 0 ? electrode->v_max_mV : BENCH_V_MAX_MV;
+    }
     send_at(bench, electrode->token);
 }
 
@@ -110,7 +118,20 @@ void bench_released(bench_t *bench)
     bench->lost = 0;
 }
 
-bool bench_stimulate(void *ctx, const sea_pulse_t *pulse, int32_t *residual_pC)
+/* The voltage that a current of so many uA needs, as far as the output can give it. */
+static uint32_t peak_uV(const bench_t *bench, int32_t amplitude_uA)
+{
+    const uint64_t highest = bench->v_max_mV * UINT64_C(1000);
+    uint64_t wanted = (uint64_t)amplitude_uA * bench->impedance_ohm;
+    if (bench->fault == SEA_ELECTRODE_FAULT_SHORT) {
+        wanted = (uint64_t)amplitude_uA * BENCH_SHORT_OHM;
+    } else if (bench->fault == SEA_ELECTRODE_FAULT_OPEN) {
+        wanted = highest;
+    }
+    return (uint32_t)(wanted < highest ? wanted : highest);
+}
+
+bool bench_stimulate(void *ctx, const sea_pulse_t *pulse, sea_given_t *given)
 {
     bench_t *bench = ctx;
     if (bench->fault == SEA_ELECTRODE_FAULT_DEAD) {
@@ -125,13 +146,14 @@ bool bench_stimulate(void *ctx, const sea_pulse_t *pulse, int32_t *residual_pC)
         .amplitude_2_uA = pulse->amplitude_uA[1],
         .width_2_us = pulse->width_us[1],
         .residual_pC = residual,
+        .peak_uV = peak_uV(bench, -pulse->amplitude_uA[0]),
     };
     uint8_t payload[SEA_PULSE_SIZE];
     sea_pack_pulse(payload, &message);
     if (!send(bench, SEA_PULSE, pulse->start_us, payload, sizeof payload)) {
         bench->lost++;
     }
-    *residual_pC = residual;
+    *given = (sea_given_t){.residual_pC = residual, .peak_uV = message.peak_uV, .measured = true};
     return true;
 }
 
@@ -159,6 +181,7 @@ void bench_trace(bench_t *bench)
         .amplitude_limit_uA = core->effective.amplitude_uA,
         .electrode_area = core->effective.electrode_area,
         .pulses = core->counters.pulses,
+        .set_point_uA = sea_envelope_set_uA(&core->envelope),
     };
     uint8_t payload[SEA_STATUS_SIZE];
     sea_pack_status(payload, &status);

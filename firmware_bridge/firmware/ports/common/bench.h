@@ -8,6 +8,11 @@
 
 #include "sea_core.h"
 
+/* The electrode as it usually is, and a short circuit. */
+#define BENCH_IMPEDANCE_OHM 1000u
+#define BENCH_SHORT_OHM 10u
+#define BENCH_V_MAX_MV 10000u
+
 /* Test builds take more values of ELECTRODE.fault, which break the firmware itself. */
 #define BENCH_HANG_DEAF 200u /* endless loop with interrupts off */
 #define BENCH_HANG_LOOP 201u /* the main loop hangs, interrupts go on */
@@ -35,6 +40,8 @@ typedef struct {
     bool grounded;
     uint8_t fault;
     int32_t fault_residual_pC;
+    uint32_t impedance_ohm;
+    uint32_t v_max_mV; /* the output saturates here */
     bool waiting; /* an ADVANCE in real time is not yet answered */
     uint32_t waiting_token;
     uint64_t waiting_us;
@@ -54,7 +61,7 @@ void bench_poll(bench_t *bench);
 void bench_released(bench_t *bench);
 
 /* For sea_port_t: ctx is the bench. */
-bool bench_stimulate(void *ctx, const sea_pulse_t *pulse, int32_t *residual_pC);
+bool bench_stimulate(void *ctx, const sea_pulse_t *pulse, sea_given_t *given);
 void bench_ground(void *ctx, bool grounded);
 
 /* Sends STATUS (unasked: of_sequence 0, only what the bench cares for) if state or lease are not those last told. */

@@ -11,11 +11,24 @@ static uint8_t nibble(char digit)
 }
 #endif
 
+/* A fixed setting for FALLBACK, approved before the image is built; without one FALLBACK ramps to 0. */
+#ifndef SEA_FALLBACK_UA
+#define SEA_FALLBACK_UA 0
+#define SEA_FALLBACK_WIDTH_US 0
+#define SEA_FALLBACK_PERIOD_US 0
+#endif
+
 void image_config(sea_config_t *config)
 {
     *config = (sea_config_t){.boot_count = 1,
-                             .amplitude_limit_uA = SEA_AMPLITUDE_MAX_UA,
-                             .electrode_area = SEA_ELECTRODE_AREA};
+                             .limits = {.amplitude_uA = SEA_AMPLITUDE_MAX_UA,
+                                        .electrode_area = SEA_ELECTRODE_AREA,
+                                        .v_max_mV = SEA_V_MAX_MV,
+                                        .dose_uW = SEA_DOSE_MAX_UW,
+                                        .toggles = SEA_TOGGLES_MAX},
+                             .fallback = {.amplitude_uA = SEA_FALLBACK_UA,
+                                          .width_us = SEA_FALLBACK_WIDTH_US,
+                                          .period_us = SEA_FALLBACK_PERIOD_US}};
     for (size_t i = 0; i < sizeof config->firmware_build; i++) {
         config->firmware_build[i] = field[MARK_SIZE + i]; /* volatile: the compiler must not know the zeros */
     }

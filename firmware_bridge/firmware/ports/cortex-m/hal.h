@@ -44,7 +44,7 @@ uint32_t hal_boot_count(void);
 bool hal_reset_by_watchdog(void); /* the hardware's own flag; false where it has none */
 
 /* Only a real output (BOARD_ELECTRODE 0): one whole biphasic pulse by a hardware one-shot, see sea_port_t. */
-bool hal_stimulate(const sea_pulse_t *pulse, int32_t *residual_pC);
+bool hal_stimulate(const sea_pulse_t *pulse, sea_given_t *given);
 void hal_ground(bool grounded);
 
 /* ---- provided for the board */

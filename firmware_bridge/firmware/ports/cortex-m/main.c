@@ -130,10 +130,10 @@ static void read_bench(void)
     tick_on();
 }
 #else
-static bool stimulate(void *ctx, const sea_pulse_t *pulse, int32_t *residual_pC)
+static bool stimulate(void *ctx, const sea_pulse_t *pulse, sea_given_t *given)
 {
     (void)ctx;
-    return hal_stimulate(pulse, residual_pC);
+    return hal_stimulate(pulse, given);
 }
 
 static void ground(void *ctx, bool grounded)
@@ -147,8 +147,16 @@ static const sea_port_t port = {.tx = send_link, .stimulate = stimulate, .ground
 
 static void read_link(void)
 {
+    static uint32_t told; /* bytes that the link's receiver had lost when the core was last told */
     uint8_t bytes[64]; /* little, so that the tick is masked briefly */
     size_t size;
+    if (uart_overruns(HAL_LINK) != told) {
+        told = uart_overruns(HAL_LINK);
+        tick_off();
+        sea_core_overrun(&core);
+        trace();
+        tick_on();
+    }
     while ((size = uart_read(HAL_LINK, bytes, sizeof bytes)) > 0) {
         tick_off();
         (void)sea_core_feed(&core, bytes, size, clock_us());

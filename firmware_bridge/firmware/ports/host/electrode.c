@@ -50,11 +50,11 @@ bool electrode_send(electrode_t *electrode, const uint8_t *bytes, size_t size)
     return true;
 }
 
-void electrode_log_pulse(electrode_t *electrode, const sea_pulse_t *pulse, int32_t residual_pC)
+void electrode_log_pulse(electrode_t *electrode, const sea_pulse_t *pulse, const sea_given_t *given)
 {
     electrode_log(electrode,
                   "{\"t_us\": %" PRIu64 ", \"pulse\": {\"uA\": [%" PRId32 ", %" PRId32 "], \"us\": [%u, %u], "
-                  "\"residual_pC\": %" PRId32 "}}\n",
+                  "\"residual_pC\": %" PRId32 ", \"peak_uV\": %" PRIu32 "}}\n",
                   pulse->start_us, pulse->amplitude_uA[0], pulse->amplitude_uA[1], (unsigned)pulse->width_us[0],
-                  (unsigned)pulse->width_us[1], residual_pC);
+                  (unsigned)pulse->width_us[1], given->residual_pC, given->peak_uV);
 }

@@ -20,6 +20,6 @@ bool electrode_send(electrode_t *electrode, const uint8_t *bytes, size_t size);
 
 /* One line of JSON; ends the process when it cannot be written: a trace with holes would be worthless. */
 void electrode_log(electrode_t *electrode, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void electrode_log_pulse(electrode_t *electrode, const sea_pulse_t *pulse, int32_t residual_pC);
+void electrode_log_pulse(electrode_t *electrode, const sea_pulse_t *pulse, const sea_given_t *given);
 
 #endif

@@ -186,14 +186,14 @@ static void send_link(void *ctx, const uint8_t *bytes, size_t size)
     (void)channel_write(&((board_t *)ctx)->link, bytes, size, 0); /* a host that does not read loses what it misses */
 }
 
-static bool port_stimulate(void *ctx, const sea_pulse_t *pulse, int32_t *residual_pC)
+static bool port_stimulate(void *ctx, const sea_pulse_t *pulse, sea_given_t *given)
 {
     board_t *board = ctx;
-    const bool given = bench_stimulate(&board->bench, pulse, residual_pC);
-    if (given) {
-        electrode_log_pulse(&board->electrode, pulse, *residual_pC);
+    if (!bench_stimulate(&board->bench, pulse, given)) {
+        return false;
     }
-    return given;
+    electrode_log_pulse(&board->electrode, pulse, given);
+    return true;
 }
 
 static void port_ground(void *ctx, bool grounded)

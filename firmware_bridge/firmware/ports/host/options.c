@@ -53,9 +53,15 @@ bool options_read(options_t *options, int argc, char **argv)
         if (strcmp(name, "--model") == 0) {
             good = read_hash(options->config.model_hash, value);
         } else if (strcmp(name, "--amplitude-limit") == 0) {
-            good = read_number(&options->config.amplitude_limit_uA, value);
+            good = read_number(&options->config.limits.amplitude_uA, value);
         } else if (strcmp(name, "--electrode-area") == 0) {
-            good = read_number(&options->config.electrode_area, value);
+            good = read_number(&options->config.limits.electrode_area, value);
+        } else if (strcmp(name, "--v-max") == 0) {
+            good = read_number(&options->config.limits.v_max_mV, value);
+        } else if (strcmp(name, "--dose-limit") == 0) {
+            good = read_number(&options->config.limits.dose_uW, value);
+        } else if (strcmp(name, "--toggle-limit") == 0) {
+            good = read_number(&options->config.limits.toggles, value);
         } else if (strcmp(name, "--electrode-log") == 0) {
             options->electrode_log = value;
             good = value != NULL;

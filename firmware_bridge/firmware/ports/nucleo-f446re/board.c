@@ -81,7 +81,7 @@ void hal_interrupt(unsigned irq)
 }
 
 /* The timer runs once from 0 to 2 * width and stops: ENABLE (PA0) is high from 1 on, REVERSE (PA1) from width + 1 on. */
-bool hal_stimulate(const sea_pulse_t *pulse, int32_t *residual_pC)
+bool hal_stimulate(const sea_pulse_t *pulse, sea_given_t *given)
 {
     const uint32_t width = pulse->width_us[0];
     const uint32_t amplitude = (uint32_t)pulse->amplitude_uA[1];
@@ -92,7 +92,7 @@ bool hal_stimulate(const sea_pulse_t *pulse, int32_t *residual_pC)
     TIM2(0x2C) = 2u * width;
     TIM2(0x38) = width + 1u;
     TIM2(0x00) = (1u << 3) | 1u; /* one pulse */
-    *residual_pC = 0;            /* by construction; this board cannot measure it */
+    *given = (sea_given_t){0};   /* balanced by construction; this board measures neither charge nor voltage */
     return true;
 }
 
