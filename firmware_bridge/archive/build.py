@@ -42,7 +42,8 @@ def build(source: Source) -> NWBFile:
         keywords=["deep brain stimulation", "adaptive", "closed loop", "simulation", "basal ganglia"],
         related_publications=["doi:10.1007/s10827-016-0593-9"],
         notes=f"{observed(source)} {AXIS} Device time (µs) = {source.offset_us} + plant time (µs); the plant's 0, the "
-        f"end of its reset, is {source.simulated_s:.6f} s here. sea-dbs {session['sea_dbs_version']}. Research use only.",
+        f"end of its reset, is {source.simulated_s:.6f} s here. sea-dbs {session['sea_dbs_version']}. "
+        "Research use only.",
         stimulus_notes="Pulses as seen on the electrode channel, in intervals/pulses; what was ordered and why, in "
         "intervals/decisions.",
         subject=subject(source),
