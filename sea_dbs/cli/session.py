@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from envs.errors import UserError
-
 EXAMPLE = "Example: sea-dbs session --policy runs/export --port /dev/pts/3 --steps 30 --out runs/session"
 
 
@@ -90,6 +88,7 @@ def session(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Empty the folder first.")] = False,
 ) -> None:
     """Close the loop over a board: plant, policy, serial link, electrode. Bench mode: simulated electrode only."""
+    from envs.errors import UserError
     from firmware_bridge.plan import SessionPlan
     from firmware_bridge.session import run_session
 
