@@ -195,7 +195,9 @@ class StopAtEnd:
             except UserError as failed:
                 with suppress(UserError):
                     self._ended(f"{why}; STOP was not acknowledged")
-                raise UserError(f"{why}; STOP was not acknowledged either ({failed})") from error
+                gone = "went away" in str(failed) and "went away" in why  # said once: the reason is the same
+                more = "" if gone else f" either ({failed})"
+                raise UserError(f"{why}; STOP was not acknowledged{more}") from error
             with suppress(UserError):  # a full disk or a lost electrode channel: the board is stopped all the same
                 self.electrode.settle()
             with suppress(UserError):
