@@ -125,6 +125,8 @@ def session(
         f"{summary['decisions']} decisions, {summary['pulses']} pulses (duty {summary['duty']:.2f}): "
         f"P_beta {beta['first']:.0f} -> {beta['last']:.0f} (mean {beta['mean']:.0f})"
     )
+    if summary.get("source", "plant") != "plant":
+        typer.echo(f"source: {summary['source']}")
     if realtime:
         late = summary["deadline_misses"]
         kept = f"came too late for {late} of {summary['decisions']} decisions" if late else "kept up with real time"
