@@ -114,6 +114,7 @@ class Feature(_Bits):
     """What a board can do."""
 
     DECIDES = 1, "it holds a policy and answers OBSERVE"
+    KEYED = 2, "it holds a device key: every frame but HELLO and STOP is signed; without it: bench mode"
 
 
 class Refusal(_Bits):
@@ -125,6 +126,7 @@ class Refusal(_Bits):
     MODEL = 8, "the board is bound to another model"
     BUSY = 16, "another session's decision is under way: wait until its lease ends"
     SAFE_OFF = 32, "the board is in SAFE_OFF: a person must press its button"
+    KEY = 64, "the board holds no device key and its output is no simulated one"
 
 
 class Fault(_Bits):
@@ -136,6 +138,7 @@ class Fault(_Bits):
     CLOCK = 8, "the clock went backwards; the step was ignored"
     OVERRUN = 16, "bytes came without a delimiter for longer than the longest frame"
     LATE = 32, "a slot was due more than half a period ago and was not given"
+    FORGED = 64, "a frame came without the session's tag"
 
 
 class ElectrodeFault(_Code):

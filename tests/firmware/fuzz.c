@@ -416,6 +416,7 @@ int main(int argc, char **argv)
     const unsigned long rounds = strtoul(argv[2], NULL, 10);
     const int8_t *observation = NULL;
     sea_config_t config = {
+        .simulated_output = true,
         .boot_count = 1, .amplitude_limit_uA = 2500, .electrode_area = 8000, .policy = &POLICY};
     const sea_port_t port = {.ctx = &w, .tx = tx, .stimulate = stimulate, .ground = ground};
     sea_rx_init(&w.rx);

@@ -77,6 +77,7 @@ enum { /* Why a value was lowered; the applied one stands in the ACK. */
 
 enum { /* What a board can do. */
     SEA_FEATURE_DECIDES = 1, /* it holds a policy and answers OBSERVE */
+    SEA_FEATURE_KEYED = 2, /* it holds a device key: every frame but HELLO and STOP is signed; without it: bench mode */
 };
 
 enum { /* Why the board will not be armed by this host. */
@@ -86,6 +87,7 @@ enum { /* Why the board will not be armed by this host. */
     SEA_REFUSAL_MODEL = 8, /* the board is bound to another model */
     SEA_REFUSAL_BUSY = 16, /* another session's decision is under way: wait until its lease ends */
     SEA_REFUSAL_SAFE_OFF = 32, /* the board is in SAFE_OFF: a person must press its button */
+    SEA_REFUSAL_KEY = 64, /* the board holds no device key and its output is no simulated one */
 };
 
 enum { /* What has gone wrong since power-on. */
@@ -95,6 +97,7 @@ enum { /* What has gone wrong since power-on. */
     SEA_FAULT_CLOCK = 8, /* the clock went backwards; the step was ignored */
     SEA_FAULT_OVERRUN = 16, /* bytes came without a delimiter for longer than the longest frame */
     SEA_FAULT_LATE = 32, /* a slot was due more than half a period ago and was not given */
+    SEA_FAULT_FORGED = 64, /* a frame came without the session's tag */
 };
 
 #define SEA_STATES 6

@@ -62,6 +62,8 @@ typedef struct {
     uint32_t amplitude_limit_uA;   /* run-time limits: they tighten the compiled ones, never loosen */
     uint32_t electrode_area;       /* 10^-6 cm^2 */
     const sea_policy_t *policy;    /* null: the host decides, OBSERVE is refused */
+    const uint8_t *device_key;     /* SEA_KEY_SIZE bytes; null: bench mode, anybody may command a simulated output */
+    bool simulated_output;         /* the port drives a virtual electrode alone; false: never armed without a key */
 } sea_config_t;
 
 typedef struct {
@@ -88,6 +90,7 @@ typedef struct {
     uint32_t frames_old_sequence;
     uint32_t frames_old_session;
     uint32_t frames_unknown;
+    uint32_t frames_forged;
     uint32_t orders_refused;
 } sea_counters_t;
 
@@ -132,6 +135,7 @@ typedef struct {
     uint16_t refusal;
     bool armable; /* a handshake without refusal whose nonce is not spent */
     uint8_t board_nonce[16];
+    sea_auth_t auth; /* of the session */
     uint8_t host_nonces[SEA_REMEMBERED_NONCES][16]; /* [0] is this session's */
     uint32_t newest_id;
     sea_decision_t current;

@@ -15,8 +15,8 @@
 #define SEA_BODY_MIN 30u
 #define SEA_BODY_MAX 250u
 #define SEA_FRAME_MAX 253u
-#define SEA_SCHEMA_HASH {0xd7, 0x20, 0xae, 0x86, 0xf8, 0x68, 0x5f, 0x6f, 0x31, 0xa0, 0x1c, 0x40, 0x92, 0x24, 0x7b, 0x36, 0xa6, 0xfd, 0xbf, 0xf3, 0x7e, 0xba, 0x48, 0xcb, 0x0f, 0x6e, 0x39, 0x3d, 0xe7, 0xd4, 0x45, 0x99}
-#define SEA_SCHEMA_SEED UINT32_C(0x86ae20d7)
+#define SEA_SCHEMA_HASH {0x24, 0x1b, 0x15, 0x22, 0x5e, 0x99, 0x64, 0x73, 0xf0, 0xc1, 0x57, 0x09, 0x82, 0x72, 0x58, 0xe4, 0x85, 0xba, 0x14, 0x1e, 0x8e, 0xbd, 0x0f, 0xb9, 0xbf, 0x5c, 0xb0, 0x30, 0x10, 0x2a, 0x03, 0x52}
+#define SEA_SCHEMA_SEED UINT32_C(0x22151b24)
 
 /* layout for ever, plain CRC */
 static inline bool sea_type_is_frozen(uint8_t type)
@@ -322,7 +322,7 @@ static inline bool sea_unpack_nack(sea_msg_nack_t *m, const uint8_t *in, size_t 
 #define SEA_STATUS_REQUEST_SIZE 0u
 
 #define SEA_STATUS 0x18u
-#define SEA_STATUS_SIZE 74u
+#define SEA_STATUS_SIZE 78u
 typedef struct {
     uint32_t of_sequence; /* sequence of the frame that this answers; 0 = unasked */
     uint8_t state; /* State */
@@ -342,6 +342,7 @@ typedef struct {
     uint32_t frames_old_sequence; /* count since power-on */
     uint32_t frames_old_session; /* count since power-on */
     uint32_t frames_unknown; /* frames of a type, size or direction the board does not take */
+    uint32_t frames_forged; /* frames without the session's tag, on a board with a key */
     uint32_t orders_refused; /* count since power-on */
 } sea_msg_status_t;
 static inline void sea_pack_status(uint8_t *out, const sea_msg_status_t *m)
@@ -364,7 +365,8 @@ static inline void sea_pack_status(uint8_t *out, const sea_msg_status_t *m)
     sea_put_u32(out + 58, m->frames_old_sequence);
     sea_put_u32(out + 62, m->frames_old_session);
     sea_put_u32(out + 66, m->frames_unknown);
-    sea_put_u32(out + 70, m->orders_refused);
+    sea_put_u32(out + 70, m->frames_forged);
+    sea_put_u32(out + 74, m->orders_refused);
 }
 static inline bool sea_unpack_status(sea_msg_status_t *m, const uint8_t *in, size_t size)
 {
@@ -389,7 +391,8 @@ static inline bool sea_unpack_status(sea_msg_status_t *m, const uint8_t *in, siz
     m->frames_old_sequence = sea_get_u32(in + 58);
     m->frames_old_session = sea_get_u32(in + 62);
     m->frames_unknown = sea_get_u32(in + 66);
-    m->orders_refused = sea_get_u32(in + 70);
+    m->frames_forged = sea_get_u32(in + 70);
+    m->orders_refused = sea_get_u32(in + 74);
     return true;
 }
 

@@ -16,6 +16,9 @@ void image_config(sea_config_t *config)
     *config = (sea_config_t){.boot_count = 1,
                              .amplitude_limit_uA = SEA_AMPLITUDE_MAX_UA,
                              .electrode_area = SEA_ELECTRODE_AREA};
+#ifdef SEA_VIRTUAL
+    config->simulated_output = true;
+#endif
     for (size_t i = 0; i < sizeof config->firmware_build; i++) {
         config->firmware_build[i] = field[MARK_SIZE + i]; /* volatile: the compiler must not know the zeros */
     }
