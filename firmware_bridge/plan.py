@@ -44,6 +44,7 @@ class SessionPlan:
     seed: int = 0
     realtime: bool = False
     latency_ms: float | None = None
+    key: Path | None = None  # file of the board's device key; None: bench mode
     lsl: bool = False  # stream what is recorded
     overwrite: bool = False
     quiet: bool = False

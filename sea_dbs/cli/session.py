@@ -85,6 +85,9 @@ def session(
     lsl: Annotated[
         bool, typer.Option("--lsl", help="Stream what is recorded to the Lab Streaming Layer (docs/recording.md).")
     ] = False,
+    key: Annotated[
+        Path | None, typer.Option("--key", metavar="FILE", help="The board's device key: every frame is signed.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Empty the folder first.")] = False,
 ) -> None:
     """Close the loop over a board: plant, policy, serial link, electrode. Bench mode: simulated electrode only."""
@@ -110,9 +113,12 @@ def session(
         realtime=realtime,
         latency_ms=latency_ms,
         lsl=lsl,
+        key=key,
         overwrite=overwrite,
     )
     if stimulator is not None:
+        if key is not None:
+            raise UserError("--key belongs to a board: a stimulator of others holds none")
         from firmware_bridge.stimulators.session import run_stimulator_session
 
         summary, realtime = run_stimulator_session(plan, stimulator, width_us), True
