@@ -125,6 +125,10 @@ def session(
     elif width_us is not None:
         raise UserError("--width-us belongs to --stimulator: a board takes the policy's own pulse")
     else:
+        if decide_on == "board" and port is None and policy is not None:  # the board is compiled here
+            from firmware_bridge.rederive import check_source
+
+            check_source(policy, precision or "int8")
         summary = run_session(plan)
     beta, safety = summary["P_beta"], summary["safety"]
     typer.echo(
