@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import stat
 import subprocess
 import time
@@ -13,8 +14,10 @@ from envs.errors import UserError
 from firmware_bridge.bench import Bench
 from firmware_bridge.board import HostBoard, board_command
 from firmware_bridge.client import BoardClient
+from firmware_bridge.codec import encode
+from firmware_bridge.codes import State
 from firmware_bridge.links import SerialLink
-from firmware_bridge.messages import Ack
+from firmware_bridge.messages import Ack, Heartbeat, SetStim, pack_mask
 from firmware_bridge.security.keys import DeviceKey, new_key, read_key
 from tests.session_tools import run
 
@@ -101,3 +104,26 @@ def test_a_session_with_a_key(file: Path, tmp_path: Path) -> None:
     done = run(*arguments, "--key", file, "--overwrite")
     assert done.returncode == 2
     assert "0640" in done.stderr
+
+
+def test_a_thousand_hostile_frames_at_a_running_board(file: Path) -> None:
+    draw = random.Random(3)
+    with (
+        HostBoard(key_file=file) as board,
+        Bench(board.electrode) as bench,
+        BoardClient(SerialLink(board.port), key=read_key(file)) as client,
+    ):
+        client.hello()
+        client.arm()
+        connection, slots, mask = client.connection, *pack_mask([1] * 50)
+        old = connection.send(Heartbeat())
+        client.link.write(old)
+        for i in range(1000):
+            order = SetStim(1 + i, 0, 20_000, slots, mask, 3000, 60, 300)
+            sequence, tag = connection.sequence + draw.randrange(1, 1000), draw.randbytes(8)
+            forged = encode(order, sequence=sequence, session=connection.session, sign=lambda _, tag=tag: tag)
+            client.link.write(forged if i % 2 else old)
+        status = client.status()
+        assert (status.frames_forged, status.frames_old_sequence) == (500, 500)
+        assert (status.state, status.orders_refused) == (State.ARMED, 0)
+        assert bench.advance(2_000_000) == []
