@@ -18,6 +18,7 @@ from envs.basal_ganglia import OBSERVATION_SCALE
 from envs.config import validated
 from envs.errors import UserError
 from envs.stimulation import PLANT_MS_PER_US, UA_CM2_PER_UA
+from envs.untrusted import MAX_YAML_BYTES, load_yaml, read_bounded
 from export.graph import BATCH, Interface, check_interface, strip_build_traces
 from export.precision import to_half
 from export.runner import OnnxRunner
@@ -70,7 +71,7 @@ def read_foreign(onnx_path: Path, manifest_path: Path) -> Source:
         manifest_path,
     )
     interface = Interface(described.n_obs, described.slots, described.state)
-    data = _read_bytes(onnx_path)
+    data = read_bounded(onnx_path, MAX_BYTES, "the policy")
     model = _checked(data, onnx_path, described, interface)
     plain = model.SerializeToString(deterministic=True)
 
@@ -95,11 +96,9 @@ def read_foreign(onnx_path: Path, manifest_path: Path) -> Source:
 
 
 def _read_manifest(path: Path) -> tuple[PolicyManifest, str]:
+    data = read_bounded(path, MAX_YAML_BYTES, "the manifest")
     try:
-        data = path.read_bytes()
-        values = yaml.safe_load(data)
-    except OSError as error:
-        raise UserError(f"cannot read the manifest {path}: {error.strerror or error}") from error
+        values = load_yaml(data)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"the manifest {path} is neither YAML nor JSON: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
@@ -115,16 +114,6 @@ def _fits(described: PolicyManifest, plant: dict[str, Any], path: Path) -> None:
                 f"the manifest {path} says {key} {said:g}, the plant '{described.preset}' has {there:g}: name the "
                 "plant that the policy was made for, or its settings under 'environment'"
             )
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise UserError(f"{path} has {size:,} bytes: a policy of at most {MAX_BYTES:,} is taken")
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def _checked(data: bytes, path: Path, described: PolicyManifest, interface: Interface) -> onnx.ModelProto:

@@ -137,9 +137,10 @@ def markdown(rows: list[Row], closed_loop: Mapping[str, Any] | None = None) -> s
     """The tables as GitHub markdown."""
     lines = ["| " + " | ".join(name for name, _ in COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     lines += ["| " + " | ".join(text(row) for _, text in COLUMNS) + " |" for row in rows]
-    timed = next((row.numpy_matmul for row in rows if row.numpy_matmul), None)
-    if timed is not None:
-        lines += ["", f"Latency: {LATENCY}. NumPy: {timed}, timed beside each call. Memory: {MEMORY}. {FP16_NOTE}."]
+    products = {row.policy: f"{row.policy}: {row.numpy_matmul}" for row in rows if row.numpy_matmul}
+    if products:
+        beside = "; ".join(products.values())
+        lines += ["", f"Latency: {LATENCY}. NumPy, timed beside: {beside}. Memory: {MEMORY}. {FP16_NOTE}."]
     return "\n".join(lines) + "\n" + ("" if closed_loop is None else "\n" + closed_loop_markdown(closed_loop))
 
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from envs.errors import UserError
 from firmware_bridge.images import Image, build_image
 from firmware_bridge.limits import tighten
+from firmware_bridge.security.keys import read_key
 from sea_dbs.files import writing
 
 START_S = 10.0  # host time within which a started board must have named its ports
@@ -93,11 +94,12 @@ def board_command(
     v_max_mV: int | None = None,
     dose_limit_uW: int | None = None,
     toggle_limit: int | None = None,
+    key_file: Path | None = None,
 ) -> list[str]:
     """The command that starts a host board (compiled on first use); an ``image`` with a policy is bound to its model.
 
     Raises:
-        UserError: no compiler, a limit that would loosen a compiled one, or a log that cannot be written.
+        UserError: no compiler, a limit that would loosen a compiled one, a log that cannot be written, or no key file.
     """
     limits = tighten(
         amplitude_limit_uA, electrode_area_cm2, v_max_mV=v_max_mV, dose_uW=dose_limit_uW, toggles=toggle_limit
@@ -111,6 +113,9 @@ def board_command(
         if len(model_hash) != 32:
             raise UserError(f"a model hash has 32 bytes, not {len(model_hash)}")
         command += ["--model", model_hash.hex()]
+    if key_file is not None:
+        read_key(key_file)  # the board checks it again; here it is one sentence
+        command += ["--key", str(key_file.absolute())]
     if realtime:
         command.append("--realtime")
     if electrode_log is not None:
@@ -142,6 +147,7 @@ class HostBoard:
         v_max_mV: int | None = None,
         dose_limit_uW: int | None = None,
         toggle_limit: int | None = None,
+        key_file: Path | None = None,
     ) -> None:
         self.kind = "host"
         self.image = build_image("host") if image is None else image
@@ -155,6 +161,7 @@ class HostBoard:
             v_max_mV=v_max_mV,
             dose_limit_uW=dose_limit_uW,
             toggle_limit=toggle_limit,
+            key_file=key_file,
         )
         self.process = subprocess.Popen(
             [*command, "--with-parent"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True

@@ -27,6 +27,7 @@ def start_board(
     test_build: bool = False,
     broken: str | None = None,
     fallback: FixedSetting | None = None,
+    key_file: Path | None = None,
 ) -> Board:
     """Compile (cached) and start a board, to be used in a ``with`` block: ``.port``, ``.electrode``, ``.kind``,
     ``.image_sha256``.
@@ -34,7 +35,8 @@ def start_board(
     With ``policy_dir`` the board holds that export's policy in the given format, is bound to its model hash and can
     decide. ``model_hash`` alone binds a host board to a policy that the host runs. An emulated board always keeps real
     time; it has a monitor (`QemuBoard.qmp`); with ``steady`` its time is counted in instructions. ``broken`` and
-    ``fallback`` are those of `build_image`.
+    ``fallback`` are those of `build_image`. A host board may hold a device key (``key_file``), and then
+    takes signed frames alone.
 
     Raises:
         UserError: an unknown board, a missing tool, a policy that does not fit or is not there, or no start.
@@ -43,6 +45,8 @@ def start_board(
         raise UserError(f"there is no board '{kind}': choose one of {', '.join(BOARDS)}")
     if kind != "host" and model_hash is not None and policy_dir is None:
         raise UserError(f"{kind} is bound to a model by its image: give it the export folder (--policy)")
+    if kind != "host" and key_file is not None:
+        raise UserError(f"{kind} has no place for a device key yet: only the host board takes --key")
     image = build_image(
         kind,
         policy_dir,
@@ -53,5 +57,5 @@ def start_board(
         fallback=fallback,
     )
     if kind == "host":
-        return HostBoard(model_hash, realtime, electrode_log, image=image)
+        return HostBoard(model_hash, realtime, electrode_log, image=image, key_file=key_file)
     return QemuBoard(image, electrode_log=electrode_log)

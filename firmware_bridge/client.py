@@ -38,6 +38,8 @@ from firmware_bridge.messages import (
 )
 from firmware_bridge.observation import Decided, Gather, Sampling, cut
 from firmware_bridge.reasons import nack_text, range_text, refusal_text
+from firmware_bridge.security.handshake import authenticate
+from firmware_bridge.security.keys import DeviceKey
 
 NO_MODEL = bytes(32)  # "no policy": a classical controller decides
 ATTEMPT_S = 0.25  # an unanswered frame is sent again after this time
@@ -54,13 +56,21 @@ class BoardClient:
     `UserError` when none came at all. Unasked STATUS frames (changes of state) gather in `notices`.
     """
 
-    def __init__(self, link: Link, *, nonce: bytes | None = None, timeout_s: float = 2.0) -> None:
-        """``nonce``: 16 bytes that name this host's session; fixed ones make a session's bytes reproducible."""
+    def __init__(
+        self, link: Link, *, nonce: bytes | None = None, timeout_s: float = 2.0, key: DeviceKey | None = None
+    ) -> None:
+        """``nonce``: 16 bytes that name this host's session; fixed ones make a session's bytes reproducible.
+
+        ``key``: the board must hold it too; every frame but HELLO and STOP is signed and checked. None: bench mode.
+        """
+        if key is not None and nonce is not None:
+            raise UserError("a session with a device key draws its own nonce: a fixed one could be replayed")
         self.link = link
         self.timeout_s = timeout_s
         self.connection = Connection()
         self.notices: deque[Status] = deque(maxlen=1024)
         self.board: HelloAck | None = None
+        self._key = key
         self._nonce = os.urandom(16) if nonce is None else nonce
         self._handshakes = 0
         self._last_sync_us = 0
@@ -98,7 +108,8 @@ class BoardClient:
         A board whose last session still holds a lease is asked again until that lease has ended.
 
         Raises:
-            UserError: no answer, or another protocol, schema, limits or model hash, or the board is in SAFE_OFF.
+            UserError: no answer, or another protocol, schema, limits or model hash, the board is in SAFE_OFF, or one
+                end holds a key that the other does not.
         """
         nonce = self._next_nonce()
         ask = Hello(PROTOCOL, PROTOCOL, 0, nonce, schema_hash, limits_hash, model_hash)
@@ -113,8 +124,9 @@ class BoardClient:
                 break
             time.sleep(BUSY_S)
         if not answer.refusal & Refusal.BUSY:  # a busy board belongs to somebody else: close() must not stop it
+            auth = authenticate(self.link.name, self._key, answer, event.proof)
             self.board = answer
-            self.connection.open_session(event.session, event.time_us)
+            self.connection.open_session(event.session, event.time_us, auth)
         if refuse and answer.refusal:
             raise UserError(refusal_text(self.link.name, answer, ask))
         return answer

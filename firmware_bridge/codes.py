@@ -127,6 +127,7 @@ class Feature(_Bits):
     """What a board can do."""
 
     DECIDES = 1, "it holds a policy and answers OBSERVE"
+    KEYED = 2, "it holds a device key: every frame but HELLO and STOP is signed; without it: bench mode"
 
 
 class Refusal(_Bits):
@@ -138,6 +139,7 @@ class Refusal(_Bits):
     MODEL = 8, "the board is bound to another model"
     BUSY = 16, "another session's decision is under way: wait until its lease ends"
     SAFE_OFF = 32, "the board is in SAFE_OFF: a person must press its button"
+    KEY = 64, "the board holds no device key and its output is no simulated one"
 
 
 class Fault(_Bits):
@@ -149,13 +151,14 @@ class Fault(_Bits):
     CLOCK = 8, "the clock went backwards; the step was ignored"
     OVERRUN = 16, "bytes came without a delimiter for longer than the longest frame"
     LATE = 32, "a slot was due more than half a period ago and was not given"
-    ELECTRODE = 64, "open or short circuit, or compliance reached"
-    DOSE = 128, "a pulse was left out: the mean power would have been above its cap"
-    SENSING = 256, "an observation was not fit to act on"
-    NOT_FINITE = 512, "an answer of the policy was not finite or saturated"
-    RECEIVER = 1024, "the receiver lost bytes"
-    LIMIT_CYCLE = 2048, "stimulation was switched on and off too often"
-    MEMORY = 4096, "a checksum of code, weights or memory was wrong"
+    FORGED = 64, "a frame came without the session's tag"
+    ELECTRODE = 128, "open or short circuit, or compliance reached"
+    DOSE = 256, "a pulse was left out: the mean power would have been above its cap"
+    SENSING = 512, "an observation was not fit to act on"
+    NOT_FINITE = 1024, "an answer of the policy was not finite or saturated"
+    RECEIVER = 2048, "the receiver lost bytes"
+    LIMIT_CYCLE = 4096, "stimulation was switched on and off too often"
+    MEMORY = 8192, "a checksum of code, weights or memory was wrong"
 
 
 class Sensing(_Bits):

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import NamedTuple
 
-from firmware_bridge.codec import Decoder, Frame, encode
+from envs.errors import UserError
+from firmware_bridge.codec import Decoder, Frame, encode, is_unsigned
 from firmware_bridge.layout import Message
-from firmware_bridge.messages import HelloAck
+from firmware_bridge.messages import Hello, HelloAck, Stop
+from firmware_bridge.security.auth import LAST_SEQUENCE, From, SessionAuth
 
 
 class Received(NamedTuple):
@@ -16,6 +18,7 @@ class Received(NamedTuple):
     message: Message
     time_us: int  # device time at which the board sent it
     session: int
+    proof: tuple[bytes, bytes] | None = None  # of a signed HELLO_ACK: body and tag
 
 
 class Ignored(NamedTuple):
@@ -35,19 +38,28 @@ class Connection:
         self.ignored: Counter[str] = Counter()
         self._decoder = Decoder()
         self._seen = 0  # newest sequence of the board within the session
+        self._auth: SessionAuth | None = None
 
     def send(self, message: Message) -> bytes:
         """The bytes of the next frame; its sequence is in `sequence` afterwards.
 
         Raises:
-            UserError: a value does not fit its field.
+            UserError: a value does not fit its field, or the session's sequences are used up.
         """
-        data = encode(message, sequence=self.sequence + 1, session=self.session, time_us=self.device_time_us)
+        auth, first = self._auth, isinstance(message, Hello)
+        if self.sequence >= LAST_SEQUENCE:  # 13 years at ten frames a second
+            if not first:
+                raise UserError(f"the session has sent {self.sequence} frames, as many as there are: shake hands again")
+            self.sequence = 0
+        sign = None if auth is None or isinstance(message, Hello | Stop) else lambda body: auth.tag(From.HOST, body)
+        data = encode(message, sequence=self.sequence + 1, session=self.session, time_us=self.device_time_us, sign=sign)
         self.sequence += 1
         return data
 
-    def open_session(self, session: int, time_us: int) -> None:
-        """Take over the session of a HELLO_ACK that answers our HELLO."""
+    def open_session(self, session: int, time_us: int, auth: SessionAuth | None = None) -> None:
+        """Take over the session of a HELLO_ACK that answers our HELLO; with ``auth`` every frame is signed."""
+        self._auth = auth
+        self._decoder.verify = is_unsigned if auth is None else lambda body, tag: auth.check(From.BOARD, body, tag)
         if session != self.session:
             self.session, self._seen, self.device_time_us = session, 0, time_us
 
@@ -71,4 +83,4 @@ class Connection:
                 return self._ignore("old sequence")
             self._seen = frame.sequence
             self.device_time_us = max(self.device_time_us, frame.time_us)
-        return Received(message, frame.time_us, frame.session)
+        return Received(message, frame.time_us, frame.session, frame.proof)

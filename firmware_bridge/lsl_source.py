@@ -20,7 +20,7 @@ from firmware_bridge.sources import UNIT, Observation, check_rate, check_values
 from sea_dbs.extras import need
 
 RESOLVE_S = 5.0  # s of host time within which a stream must be found
-SECOND_S = 0.5  # s in which a second stream of the same name would have answered
+SECOND_S = 1.5  # s in which a second stream of the same name would have answered
 ANSWER_S = 2.0  # s within which it must describe itself
 TIMEOUT_S = 0.5  # s beyond its period within which the next sample must have come: more than the longest lease
 SLICE_S = 0.05  # s of one wait inside liblsl, which Ctrl-C cannot interrupt

@@ -180,6 +180,7 @@ class Status(Message):
     frames_old_sequence: _Counter
     frames_old_session: _Counter
     frames_unknown: Annotated[int, Wire("u32", "", "frames of a type, size or direction the board does not take")]
+    frames_forged: Annotated[int, Wire("u32", "", "frames without the session's tag, on a board with a key")]
     orders_refused: _Counter
     overruns: Annotated[int, Wire("u32", "", "times the receiver lost bytes")]
     slots_dose: Annotated[int, Wire("u32", "", "ordered pulses not given because of the dose")]

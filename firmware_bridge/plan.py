@@ -45,6 +45,7 @@ class SessionPlan:
     realtime: bool = False
     latency_ms: float | None = None
     prelude: bool = True  # the set point climbs before the first decision, under orders without a pulse
+    key: Path | None = None  # file of the board's device key; None: bench mode
     lsl: bool = False  # stream what is recorded
     overwrite: bool = False
     quiet: bool = False

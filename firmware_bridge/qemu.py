@@ -1,7 +1,7 @@
 """An emulated board: QEMU runs the very image that a device of this kind would run, in real time, on two ptys.
 
-What the board does is its firmware's; here it is only started, stopped and asked. `guard.py` stands between this process
-and QEMU, so that none is left behind however this process ends.
+What the board does is its firmware's; here it is only started, stopped and asked. `guard.py` stands between this
+process and QEMU, so that none is left behind however this process ends.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ class QemuBoard:
 
     It keeps real time. The emulator's own stutter (milliseconds on a busy machine) shows in its device time, unless the
     image is a ``steady`` one: then time is counted in instructions, 32 ns each (31 MHz, one a cycle), the pulses of one
-    machine are those of another, and a core of this machine is busy all the while. QEMU looks for a peer on its ptys once a second, so a first answer can take a second; nothing is
-    lost. `qmp` reaches the emulator's monitor for faults: ``stop``, ``cont``, ``system_reset``, ``quit``.
+    machine are those of another, and a core of this machine is busy all the while. QEMU looks for a peer on its ptys
+    once a second, so a first answer can take a second; nothing is lost. `qmp` reaches the emulator's monitor for
+    faults: ``stop``, ``cont``, ``system_reset``, ``quit``.
 
     Raises:
         UserError: QEMU is not installed or does not start, or the log cannot be written.

@@ -72,7 +72,7 @@ class Trace:
             ]
         lines: list[dict[str, object]] = []
         if isinstance(message, Status):
-            if message.state != self._state:
+            if message.state != self._state or frame.sequence == 1:  # 1: it has just started, perhaps after a reset
                 self._state = message.state
                 state, cause = State(message.state).name, Cause(message.cause).name
                 lines.append({"t_us": frame.time_us, "state": state, "cause": cause})

@@ -28,6 +28,10 @@ from sea_dbs.files import writing
 FLUSH_S = 0.4  # s of wall time after which what was written is committed
 LOOK_S = 0.1  # s between two looks whether it is time
 LOCK_S = 0.2  # s for which another program may lock the file: shorter than a lease
+_DISK = {  # what SQLite says of a disk, in words that lead somewhere
+    sqlite3.SQLITE_FULL: "no space left on its disk",
+    sqlite3.SQLITE_IOERR: "its disk takes no more: broken, over a quota, or at the largest file size, see ulimit -f",
+}
 RESERVE_BYTES = 1 << 20  # room for the end of a session (events, outcome, chain) and for a reader's index (32 kB)
 
 Identity = tuple[int, int]  # device and inode
@@ -146,8 +150,8 @@ class RecordFile:
             yield
         except sqlite3.Error as error:
             self._save_what_fits()
-            full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
-            why = "no space left on its disk" if full else str(error)
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            why = _DISK.get(code, str(error))
             raise UserError(
                 f"the recording {self.path} cannot be written ({why}): what it holds stays readable"
             ) from error

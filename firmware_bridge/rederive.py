@@ -9,12 +9,14 @@ import hashlib
 from pathlib import Path
 
 from envs.errors import UserError
+from envs.untrusted import read_bounded
 from export.chain import Link
 from export.manifest import load as load_manifest
 from firmware_bridge.boards import BOARDS
 from firmware_bridge.images import FORMATS, build_image
 
 INTEGER = "integer.npz"
+MAX_SOURCE_BYTES = 256 << 20
 
 
 def derived(folder: Path) -> dict[str, str]:
@@ -37,6 +39,24 @@ def derived(folder: Path) -> dict[str, str]:
     integer, sources = c_sources({name: models[name] for name in ("int8", *floats)}, single)
     made = {f"c/{name}/sea_policy.c": text.encode() for name, text in sources.items()}
     return {name: hashlib.sha256(data).hexdigest() for name, data in {INTEGER: integer, **made}.items()}
+
+
+def check_source(folder: Path, format: str) -> None:
+    """Refuse to compile what did not come out of this toolkit: an export's C source is code, its ONNX file is data.
+
+    Raises:
+        UserError: the source is not, byte for byte, what this version makes of the ONNX file beside it; as `derived`.
+    """
+    name = f"c/{format}/sea_policy.c"
+    path = folder / name
+    if not path.is_file():
+        return  # whoever needs it says so
+    found = hashlib.sha256(read_bounded(path, MAX_SOURCE_BYTES, "the policy's source")).hexdigest()
+    if derived(folder).get(name) != found:
+        raise UserError(
+            f"{path} is not what this version makes of the ONNX file beside it, so it is not compiled: export the run "
+            "again"
+        )
 
 
 def compiled(note: str, folder: Path | None, sha256: str) -> str | None:

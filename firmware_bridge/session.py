@@ -35,6 +35,7 @@ from firmware_bridge.named_images import check_own, which_image
 from firmware_bridge.plan import Parts, SessionPlan, emulated, prepare
 from firmware_bridge.policy import BoardPolicy
 from firmware_bridge.recorder import SESSION_FILE, Outcome, Recorder, blob
+from firmware_bridge.security.keys import read_key
 from firmware_bridge.signals import deaf, interruptible
 from firmware_bridge.sources import NO_PLANT, source_of
 from firmware_bridge.streams import LslStreams
@@ -73,7 +74,9 @@ def run_parts(plan: SessionPlan, parts: Parts) -> dict[str, Any]:
         bench = stack.enter_context(Bench(electrode_path, stepped=not plan.realtime))
         if not plan.realtime and not bench.stepped:
             raise UserError(f"the board at {port} keeps real time and cannot be stepped: pass --realtime")
-        client = stack.enter_context(BoardClient(SerialLink(port)))
+        client = stack.enter_context(
+            BoardClient(SerialLink(port), key=None if plan.key is None else read_key(plan.key))
+        )
         ack = shake_hands(client, bench, parts.model_hash)
         if plan.decide_on == "board" and not ack.features & Feature.DECIDES:
             raise UserError(
@@ -205,7 +208,9 @@ class StopAtEnd:
             except UserError as failed:
                 with suppress(UserError):
                     self._ended(f"{why}; STOP was not acknowledged")
-                raise UserError(f"{why}; STOP was not acknowledged either ({failed})") from error
+                gone = "went away" in str(failed) and "went away" in why  # said once: the reason is the same
+                more = "" if gone else f" either ({failed})"
+                raise UserError(f"{why}; STOP was not acknowledged{more}") from error
             with suppress(UserError):  # a full disk or a lost electrode channel: the board is stopped all the same
                 self.electrode.settle()
             with suppress(UserError):
@@ -252,11 +257,13 @@ def _start(plan: SessionPlan, parts: Parts, stack: ExitStack) -> tuple[str, str,
     kind = plan.board or "host"
     board: Board
     if parts.board_format is not None:
-        board = start_board(kind, policy_dir=plan.policy, format=parts.board_format, realtime=plan.realtime)
+        board = start_board(
+            kind, policy_dir=plan.policy, format=parts.board_format, realtime=plan.realtime, key_file=plan.key
+        )
     elif kind == "host":
-        board = start_board(kind, model_hash=parts.model_hash, realtime=plan.realtime)
+        board = start_board(kind, model_hash=parts.model_hash, realtime=plan.realtime, key_file=plan.key)
     else:
-        board = start_board(kind)
+        board = start_board(kind, key_file=plan.key)
     stack.enter_context(board)
     check_own(board.image, parts.chain)
     return board.port, board.electrode, "host board of this session" if kind == "host" else kind

@@ -139,7 +139,8 @@ class SmallActor(nn.Module):
         )
 
     def forward(self, observation: Tensor) -> Tensor:
-        return cast(Tensor, self.layers(centre(observation)).reshape(-1, self.slots, 2))
+        trace = centre(observation, next(self.parameters()).dtype)
+        return cast(Tensor, self.layers(trace).reshape(-1, self.slots, 2))
 
 
 class TinyActor(nn.Module):
@@ -158,7 +159,8 @@ class TinyActor(nn.Module):
         )
 
     def forward(self, observation: Tensor) -> Tensor:
-        return cast(Tensor, self.layers(centre(observation)).reshape(-1, self.slots, 2))
+        trace = centre(observation, next(self.parameters()).dtype)
+        return cast(Tensor, self.layers(trace).reshape(-1, self.slots, 2))
 
 
 class StateActionNetwork(nn.Module):

@@ -87,6 +87,7 @@ def harness() -> ctypes.CDLL:
     flags = (*WARNINGS, "-O1", "-fPIC", "-shared", *NO_RAMP)
     library = ctypes.CDLL(str(compiled("harness.so", [HERE / "harness.c"], flags, dump_source())))
     library.harness_reset.argtypes = [ctypes.c_bool, ctypes.c_uint32, ctypes.c_uint32]
+    library.harness_key.argtypes = [ctypes.c_char_p, ctypes.c_bool, ctypes.c_uint32]
     library.harness_to_decide.argtypes = [ctypes.POINTER(ctypes.c_void_p)]
     library.harness_decided.argtypes = [ctypes.c_void_p, ctypes.c_bool, ctypes.c_uint64]
     library.harness_init_policy.argtypes = [ctypes.c_uint16, ctypes.c_uint16]
@@ -113,11 +114,21 @@ def harness() -> ctypes.CDLL:
 class CoreInProcess:
     """A board without a process: bytes in, bytes out, a clock in hand."""
 
-    def __init__(self, *, policy: bool = False, amplitude_limit_uA: int = 2**32 - 1, area: int = 2**32 - 1) -> None:
+    def __init__(
+        self,
+        *,
+        policy: bool = False,
+        amplitude_limit_uA: int = 2**32 - 1,
+        area: int = 2**32 - 1,
+        key: bytes | None = None,
+        simulated: bool = True,
+        boots: int = 1,
+    ) -> None:
         """``policy``: it holds the tiny one, and decides at once unless ``thinking`` is set."""
         self.now_us = 0
         self.thinking = False
         self._core = harness()
+        self._core.harness_key(key, simulated, boots)
         self._core.harness_reset(policy, amplitude_limit_uA, area)
 
     def __call__(self, data: bytes) -> bytes:

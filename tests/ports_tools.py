@@ -1,6 +1,7 @@
 """What the tests of the ports share: an emulated board with a client and a bench that stay attached.
 
-Device time is counted in instructions (a steady image), so that no stutter of the machine shows in it. QEMU looks for the peer of a pty once a second, so attaching costs up to a second: a module does it once for each board.
+Device time is counted in instructions (a steady image), so that no stutter of the machine shows in it. QEMU looks for
+the peer of a pty once a second, so attaching costs up to a second: a module does it once for each board.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from firmware_bridge.targets import TARGETS
 KINDS = ("qemu-m4f", "qemu-m7", "qemu-m55")
 HERE = Path(__file__).parent
 MODEL = hashlib.sha256(b"the policy of the ports' tests").digest()
+PATIENCE_S = 30.0  # host time: the link of a steady board is slow on a busy machine
 TOLERANCE_US = 2_000  # the tick waits while an answer is written: at most 1.1 ms for a decision of 60 slots, else 5 µs
 POLICY = HERE / "firmware" / "slow_policy.c"
 
@@ -37,8 +39,9 @@ class PortRig(NamedTuple):
     def arm(self) -> None:
         """A fresh session, armed."""
         self.client.stop()
-        self.client.hello(MODEL)
+        self.client.hello(MODEL, timeout_s=PATIENCE_S)
         self.client.arm()
+        self.bench.advance(self.now())  # pulses of before are not ours
 
     def now(self) -> int:
         """Device time."""
@@ -57,7 +60,7 @@ def port_rig(kind: str, folder: Path, power_on: int = 16) -> Iterator[PortRig]:
     with (
         QemuBoard(image_with_policy(kind), electrode_log=log, power_on=power_on) as board,
         Bench(board.electrode, stepped=False) as bench,
-        BoardClient(SerialLink(board.port)) as client,
+        BoardClient(SerialLink(board.port), timeout_s=PATIENCE_S) as client,
     ):
         yield PortRig(board, bench, client, log)
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from export.policy import OnnxPolicy
+from sea_dbs.cli import main
 from sea_dbs.config import load_config
 from sea_dbs.rollout import rollout
 from sea_dbs.train import make_env, train
@@ -66,3 +67,27 @@ def test_a_wrong_run_is_one_sentence(run: Path, tmp_path: Path) -> None:
         assert done.stderr.startswith("sea-dbs: ")
         assert done.stderr.count("\n") == 1
         assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--precisions", "fp32,int4"], "unknown precision 'int4'"),
+        (["--targets", "c,m3"], "unknown target 'm3'"),
+        (["--precisions", "fp32", "--targets", "c"], "needs the precision int8"),
+        (["--onnx", "policy.onnx"], "--onnx FILE with --manifest FILE"),
+        (["--closed-loop-seeds", "-1"], "--closed-loop-seeds is -1"),
+    ],
+)
+def test_wrong_options_are_one_sentence(
+    arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["sea-dbs", "export", str(tmp_path), "--out", str(tmp_path / "out"), *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert words in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "out").exists()

@@ -243,7 +243,7 @@ def test_too_large_and_missing_files(theirs: dict[str, bytes], tmp_path: Path, m
     with pytest.raises(UserError, match="cannot read the manifest"):
         read_foreign(path, tmp_path / "nowhere.yaml")
     monkeypatch.setattr("export.foreign.MAX_BYTES", 1000)
-    refused(tmp_path, theirs["compact"], "at most 1,000")
+    refused(tmp_path, theirs["compact"], "larger than the 1,000 bytes")
 
 
 def test_an_export_without_metadata_is_no_policy(theirs: dict[str, bytes], tmp_path: Path) -> None:

@@ -110,3 +110,10 @@ def test_the_critic_tells_patterns_of_one_duty_apart() -> None:
     blocks[:25] = 1.0
     value = critic(torch.full((2, 1000), 0.43), torch.stack([every_other, blocks])).detach()
     assert abs(float(value[0] - value[1])) > 1e-4
+
+
+@pytest.mark.parametrize("name", ["compact", "small", "tiny", "paper"])
+def test_an_actor_in_half_precision_centres_in_single(name: str) -> None:
+    actor = build_actor(name, 100, 2).half().eval()
+    with torch.no_grad():
+        assert actor(torch.full((2, 100), 0.4)).dtype == torch.float16

@@ -171,6 +171,21 @@ def test_a_session_that_died_is_archived_up_to_there(recorded: Path, tmp_path: P
     assert judged(out) == []
 
 
+def test_who_was_observed_is_not_made_up(recorded: Path, tmp_path: Path) -> None:
+    """Observations that were read from a stream or a file are nobody's simulation."""
+    other = tmp_path / "other"
+    shutil.copytree(recorded, other)
+    with closing(sqlite3.connect(other / "session.sqlite")) as db, db:
+        db.execute("UPDATE events SET kind = 'source', text = 'lsl:beta; no plant was driven' WHERE event_index = 2")
+    archive_session(other, tmp_path / "other.nwb")
+    nwb = read(tmp_path / "other.nwb")
+    assert nwb["subject"][0] == "not-known"
+    assert "NOT KNOWN" in nwb["subject"][1]
+    assert "lsl:beta" in nwb["subject"][1]
+    assert "SIMULATED" not in nwb["description"]
+    assert judged(tmp_path / "other.nwb") == []
+
+
 def test_an_empty_session_and_its_clock(tmp_path: Path) -> None:
     """It ended before a decision: no P_beta and no decisions, but what there is."""
     with Recorder(tmp_path / "session.sqlite", STARTED) as recorder:

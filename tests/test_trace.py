@@ -23,10 +23,11 @@ from export import manifest
 from export.chain import LINKS, Chain
 from firmware_bridge.board import HostBoard
 from firmware_bridge.chain import SESSION_LINKS
-from firmware_bridge.images import MARK, Image, patched
-from firmware_bridge.named_images import named_images, which_image
+from firmware_bridge.images import MARK, Image, build_image, patched
+from firmware_bridge.named_images import check_own, named_images, which_image
 from firmware_bridge.plan import SessionPlan, prepare
 from firmware_bridge.recorder import Recorder
+from firmware_bridge.rederive import compiled
 from firmware_bridge.session import run_session
 from firmware_bridge.trace import Trace, trace
 from sea_dbs.config import load_config
@@ -261,8 +262,11 @@ def test_an_image_that_does_not_hold_is_not_armed(copy: Path, what: str) -> None
     assert which_image(export, chain, "host board", "port", bytes(32)) == "host board"
     with pytest.raises(UserError, match=r"port is not armed: .*'image': it runs 000000000000…, .*image.json names"):
         which_image(export, chain, BOARD, "port", bytes(32))
+    check_own(image, chain)
     alter, _, sentence = CHANGES[what]
     alter(copy)
+    with pytest.raises(UserError, match=f"not armed: .*'image': .*{sentence}"):
+        check_own(named_images(export)[0], chain)
     with pytest.raises(UserError, match=f"not armed: .*'image': .*{sentence}"):
         which_image(export, chain, BOARD, "port", build)
 
@@ -278,6 +282,13 @@ def test_every_link_changes_the_model_hash(made: Path, copy: Path) -> None:
     (export / "integer.npz").unlink()
     heads.add(policy_chain.write(export).model_hash)
     assert len(heads) == 8
+
+
+def test_an_image_is_compiled_again() -> None:
+    sha = build_image("host").sha256
+    assert compiled("host board of this session", None, sha) == "host without a policy"
+    assert compiled("host board of this session", None, "00" * 32) is None
+    assert compiled("serial board", None, sha) is None
 
 
 # -- as a user runs it ---------------------------------------------------------------------------------------------

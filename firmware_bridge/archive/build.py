@@ -12,7 +12,7 @@ from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 from pynwb.epoch import TimeIntervals
 from pynwb.event import EventsTable, TimestampVectorData
 
-from firmware_bridge.archive.device import SIMULATED, add_stimulator, subject
+from firmware_bridge.archive.device import add_stimulator, observed, subject
 from firmware_bridge.archive.source import Row, Source
 from firmware_bridge.archive.tables import columns, meaning, table, unpacked
 
@@ -29,9 +29,10 @@ def build(source: Source) -> NWBFile:
         KeyError, TypeError, ValueError: a row is not what its table says.
     """
     session = source.data.session
+    kind = "SIMULATED subject" if source.foreign is None else "subject that is NOT KNOWN, in open loop"
     ended = session["outcome"] or "no end was recorded: its host died, or it was archived while it ran"
     nwbfile = NWBFile(
-        session_description=f"Closed-loop deep brain stimulation of a SIMULATED subject ({session['mode']}).",
+        session_description=f"Closed-loop deep brain stimulation of a {kind} ({session['mode']}).",
         identifier=source.digest,
         session_start_time=source.started(),
         timestamps_reference_time=source.zero_time(),
@@ -40,8 +41,9 @@ def build(source: Source) -> NWBFile:
         f"{len(source.data.done)} of {session['steps']} decisions. Ended: {ended}.",
         keywords=["deep brain stimulation", "adaptive", "closed loop", "simulation", "basal ganglia"],
         related_publications=["doi:10.1007/s10827-016-0593-9"],
-        notes=f"{SIMULATED} {AXIS} Device time (µs) = {source.offset_us} + plant time (µs); the plant's 0, the end of "
-        f"its reset, is {source.simulated_s:.6f} s here. sea-dbs {session['sea_dbs_version']}. Research use only.",
+        notes=f"{observed(source)} {AXIS} Device time (µs) = {source.offset_us} + plant time (µs); the plant's 0, the "
+        f"end of its reset, is {source.simulated_s:.6f} s here. sea-dbs {session['sea_dbs_version']}. "
+        "Research use only.",
         stimulus_notes="Pulses as seen on the electrode channel, in intervals/pulses; what was ordered and why, in "
         "intervals/decisions.",
         subject=subject(source),

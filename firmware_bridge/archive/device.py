@@ -15,15 +15,25 @@ SIMULATED = (
 )
 
 
+def observed(source: Source) -> str:
+    """Who was observed and stimulated: nobody, by all that a recording can say."""
+    if source.foreign is None:
+        return SIMULATED
+    return (
+        "NOT KNOWN to this recording, and not stimulated by it: the electrode was simulated, the observations were "
+        f"read from {source.foreign}. Species, sex and age are placeholders that the file format asks for."
+    )
+
+
 def subject(source: Source) -> Subject:
     """Who was stimulated: nobody; the plant's seed says which simulation."""
     return Subject(
-        subject_id=f"simulated-seed-{source.data.session['seed']}",
+        subject_id=f"simulated-seed-{source.data.session['seed']}" if source.foreign is None else "not-known",
         species="Rattus norvegicus",
         sex="U",
         age="P0D/",
         age__reference="birth",
-        description=SIMULATED,
+        description=observed(source),
     )
 
 
@@ -33,7 +43,9 @@ def add_stimulator(nwbfile: NWBFile, source: Source) -> None:
     hashes = source.data.hashes
     plant = nwbfile.create_device(
         name="plant",
-        description=f"Simulated basal ganglia, preset {session['preset']}, seed {session['seed']}; P_beta is observed.",
+        description=f"Simulated basal ganglia, preset {session['preset']}, seed {session['seed']}; P_beta is observed."
+        if source.foreign is None
+        else f"No plant was driven: {source.foreign}",
     )
     lockstep = session["clock"] == "lockstep"
     device = DBSDevice(
@@ -54,9 +66,9 @@ def add_stimulator(nwbfile: NWBFile, source: Source) -> None:
     meta = DBSMeta(name="DBS_meta", **_setting(source))
     dbs_subject = DBSSubject(
         name="DBS_subject",
-        model="simulated 6-OHDA lesioned rat (Kumaravelu et al., 2016)",
+        model="simulated 6-OHDA lesioned rat (Kumaravelu et al., 2016)" if source.foreign is None else "not known",
         controls="none",
-        comment=SIMULATED,
+        comment=observed(source),
     )
     nwbfile.add_lab_meta_data(meta)
     nwbfile.add_lab_meta_data(dbs_subject)

@@ -59,6 +59,11 @@ class Source:
             raise UserError(f"{path} is damaged: its table session cannot be understood ({error})") from error
 
     @property
+    def foreign(self) -> str | None:
+        """Where the observations came from, if it was no plant: in the words of the recording."""
+        return next((str(row["text"]) for row in self.data.events if row["kind"] == "source"), None)
+
+    @property
     def simulated_s(self) -> float:
         """Plant's 0 on the axis of the archive (s)."""
         return self.zero_us * 1e-6

@@ -4,8 +4,8 @@ It reads only the trace of the electrode channel (JSON lines: pulses, changes of
 own copy of the numbers. It imports nothing of the core, of ``limits.py``, of the codec or of any other part of this
 project, so that no mistake can hide in both; a test keeps it so.
 
-It believes no statement of the core that it can measure: charge and residual are computed from the phases, rate from the
-starts, the ramp from the amplitudes. What only the core can say (state, cause, lease) is checked for what may follow it.
+It believes no statement of the core that it can measure: charge and residual are computed from the phases, rate from
+the starts, the ramp from the amplitudes. What only the core can say (state, cause, lease) must fit its edges.
 """
 
 from __future__ import annotations

@@ -136,7 +136,7 @@ def bit_errors(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
 
 @injection
 def broken_frames(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
-    """Truncated, split and joined frames, and 10 kB of noise between whole ones: at most one frame is lost each time."""
+    """Truncated, split and joined frames, and 10 kB of noise between whole ones."""
     driver = Driver(rig, rng)
     driver.begin()
     driver.order()
@@ -188,7 +188,7 @@ def replay(rig: Rig, rng: random.Random, _: dict[str, Any]) -> Outcome:
     rig.link.out = faulty.twice
     driver.drive(100_000)
     rig.link.out = faulty.swap()
-    for _ in range(4):
+    for _k in range(4):
         driver.send(Heartbeat(), wait=False)
     rig.link.clean()
     mine = list(rig.link.sent)

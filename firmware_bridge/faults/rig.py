@@ -8,6 +8,7 @@ import signal
 import tempfile
 import time
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,7 +20,6 @@ from firmware_bridge.boards import BOARDS, Board
 from firmware_bridge.client import BoardClient
 from firmware_bridge.codec import Frame, encode
 from firmware_bridge.codes import Cause, State
-from firmware_bridge.faults.checker import read_trace
 from firmware_bridge.faults.host import Hosts
 from firmware_bridge.faults.link import FaultyLink
 from firmware_bridge.images import Image, compile_image
@@ -34,6 +34,7 @@ N_OBS, SLOTS = 50, 10  # of policy.c
 LOOK_S = 0.02  # how often an emulated board's trace is written
 
 
+@cache
 def fault_image(kind: str, broken: str | None = None) -> Image:
     """A test build with the catalogue's policy; ``broken``: a rule of the envelope left out (ramp, lease, balance)."""
     defines = () if broken is None else (f"-DSEA_BROKEN_{broken.upper()}",)
@@ -91,6 +92,9 @@ class Rig:
         self.kind, self.broken, self._port, self._electrode = kind, broken, port, electrode
         self.stepped = stepped and kind == "host" and port is None
         self.log = Path(tempfile.mkdtemp(prefix="sea-faults-")) / "electrode.jsonl"
+        self._lines: list[dict[str, Any]] = []
+        self._read_bytes = 0
+        self.restarts = 0
         self.board: Board | None = None
         self.hosts: Hosts | None = None  # made by the first row that kills one
         self._stack, self._kept = ExitStack(), ExitStack()
@@ -116,10 +120,10 @@ class Rig:
         self.log.touch()
         board: Board
         if self.kind == "host":
-            board = HostBoard(electrode_log=self.log, image=image)
+            board = self._stack.enter_context(HostBoard(electrode_log=self.log, image=image))
         else:
-            board = QemuBoard(image, electrode_log=self.log)
-        self.board = self._stack.enter_context(board)
+            board = self._stack.enter_context(QemuBoard(image, electrode_log=self.log))
+        self.board = board
         self.bench = self._stack.enter_context(Bench(board.electrode, stepped=self.stepped))
         self._attach(board.port)
 
@@ -175,13 +179,19 @@ class Rig:
     # -- what happened -----------------------------------------------------------------------------------------------
 
     def lines(self) -> list[dict[str, Any]]:
-        """The trace so far."""
+        """The trace so far; the same list, which grows."""
         if isinstance(self.board, QemuBoard):
             time.sleep(3 * LOOK_S)  # it is written by a thread
-        return read_trace(self.log)
+        with self.log.open("rb") as stream:
+            stream.seek(self._read_bytes)
+            whole = stream.read().rpartition(b"\n")
+        self._read_bytes += len(whole[0]) + len(whole[1])
+        self._lines += [json.loads(line) for line in whole[0].splitlines()]
+        return self._lines
 
     def power_cycle(self, how: str) -> None:
         """Take the board's power away and give it back (``power``), or press its reset pin (``reset``)."""
+        self.restarts += 1
         if isinstance(self.board, QemuBoard) and how == "reset":
             self.board.qmp("system_reset")
             return

@@ -29,6 +29,7 @@ class Trial:
     outcome: Outcome
     lines: list[dict[str, Any]]
     findings: list[Finding]
+    before: str | None = None  # the board's state at the start
 
 
 @dataclass
@@ -158,11 +159,12 @@ def run_trial(rig: Rig, row: Row, rng: random.Random) -> Trial:
         NotHereError: this board cannot suffer this fault.
         UserError: the board went away.
     """
-    before = rig.lines()
-    state = next((line["state"] for line in reversed(before) if "state" in line), None)
+    trace = rig.lines()
+    before = len(trace)
+    state = next((line["state"] for line in reversed(trace) if "state" in line), None)
     outcome = INJECTIONS[row.injection](rig, rng, row.given)
-    lines = rig.lines()[len(before) :]
+    lines = rig.lines()[before:]
     findings = [finding for finding in check(lines, state=state) if finding.rule not in row.allow]
     for wanted in outcome.expect:
         findings += expected(lines, wanted)
-    return Trial(outcome, lines, findings)
+    return Trial(outcome, lines, findings, state)

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
-from firmware_bridge.faults.run import PASS, RowResult
+from firmware_bridge.faults.run import PASS, RowResult, Settings
+from firmware_bridge.session import git_commit
 
 NOTE = (
-    "Judged from the electrode's trace by a checker with its own numbers (`firmware_bridge/faults/checker.py`). In every "
-    "trial: no pulse above a limit, net charge 0, ramp, lease, states, no re-arming by itself. *Reaction*: longest time "
-    "from the fault to the change of state, in device time."
+    "Judged from the electrode's trace by a checker with its own numbers (`firmware_bridge/faults/checker.py`). In "
+    "every trial: no pulse above a limit, net charge 0, ramp, lease, states, no re-arming by itself. *Reaction*: the "
+    "longest time from the fault to the change of state, in device time."
 )
+
+
+def head(settings: Settings, rows: str = "") -> dict[str, Any]:
+    """What was run, where and when."""
+    words = ["sea-dbs faults", f"--board {settings.board}", f"--seed {settings.seed}"]
+    words += [f"--rows {rows}"] if rows else []
+    words += [f"--trials {settings.trials}"] if settings.trials is not None else []
+    words += ["--full"] if settings.full else []
+    words += [f"--broken {settings.broken}"] if settings.broken else []
+    return {
+        "board": settings.board,
+        "seed": settings.seed,
+        "date": datetime.now(tz=UTC).date().isoformat(),
+        "commit": (git_commit() or "unknown")[:12],
+        "command": " ".join(words),
+    }
 
 
 def as_json(results: Sequence[RowResult], head: dict[str, Any]) -> dict[str, Any]:

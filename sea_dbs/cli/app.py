@@ -30,6 +30,8 @@ COMMANDS = (
     "parity",
     "board",
     "session",
+    "faults",
+    "soak",
     "archive",
     "trace",
     "report",

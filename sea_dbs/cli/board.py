@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from firmware_bridge.boards import Board
 
 _EXAMPLE = (
     "Example: sea-dbs board {kind} --policy out/export; then, in another terminal: "
@@ -54,6 +58,9 @@ def host(
     format: Format = "int8",
     realtime: Annotated[bool, typer.Option("--realtime", help="Keep real time: refuse to be stepped.")] = False,
     electrode_log: Log = None,
+    key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Device key (sea-dbs key new): it takes signed frames alone.")
+    ] = None,
 ) -> None:
     """Run a virtual board as a process on this machine until Ctrl-C.
 
@@ -65,6 +72,7 @@ def host(
     from firmware_bridge.board import board_command
     from firmware_bridge.images import build_image
 
+    _check(policy, format)
     model_hash = None if policy is None else _model_hash(policy)
     holds_it = policy is not None and (policy / "c").is_dir()
     command = board_command(
@@ -72,6 +80,7 @@ def host(
         model_hash=model_hash,
         realtime=realtime,
         electrode_log=electrode_log,
+        key_file=key,
     )
     # The board takes this process over: its signals, its terminal and its exit code are the board's own.
     os.execv(command[0], command)
@@ -90,6 +99,7 @@ def build(
     from firmware_bridge.images import build_image
     from sea_dbs.files import prepare_output_dir
 
+    _check(policy, format)
     image = build_image(board, policy, format)
     build_image(board, policy, format, prepare_output_dir(out, overwrite=overwrite))
     typer.echo(
@@ -107,7 +117,7 @@ def _emulated_help(kind: str) -> str:
     )
 
 
-def _emulated(kind: str):  # type: ignore[no-untyped-def]  # typer reads the inner function's annotations
+def _emulated(kind: str) -> Callable[..., None]:
     def run(
         policy: Policy = None,
         format: Format = "int8",
@@ -124,13 +134,13 @@ def _emulated(kind: str):  # type: ignore[no-untyped-def]  # typer reads the inn
         del realtime
         from firmware_bridge.boards import start_board
 
-        board = start_board(kind, policy_dir=policy, format=format, electrode_log=electrode_log, steady=steady)
-        _keep(board)
+        _check(policy, format)
+        _keep(start_board(kind, policy_dir=policy, format=format, electrode_log=electrode_log, steady=steady))
 
     return run
 
 
-def _keep(board) -> None:  # type: ignore[no-untyped-def]
+def _keep(board: Board) -> None:
     """Print where the board is, and keep it until a signal or its own end."""
     import signal
 
@@ -140,10 +150,10 @@ def _keep(board) -> None:  # type: ignore[no-untyped-def]
     assert isinstance(board, QemuBoard)
     ends = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
     with board:
-        typer.echo(f"{board.port}\nelectrode {board.electrode}")
-        for number in ends:
-            signal.signal(number, _end)
         try:
+            for number in ends:
+                signal.signal(number, _end)
+            typer.echo(f"{board.port}\nelectrode {board.electrode}")
             assert board.process is not None
             code = board.process.wait()
         except KeyboardInterrupt:
@@ -153,6 +163,14 @@ def _keep(board) -> None:  # type: ignore[no-untyped-def]
 
 def _end(number: int, frame: object) -> None:
     raise KeyboardInterrupt
+
+
+def _check(policy: Path | None, format: str) -> None:
+    """An export from elsewhere is data: its C source is compiled only if it follows from its ONNX file."""
+    if policy is not None:
+        from firmware_bridge.rederive import check_source
+
+        check_source(policy, format)
 
 
 def _model_hash(policy: Path) -> bytes:

@@ -75,6 +75,7 @@ def export(
     need("train", "torch", "tensorboard")
     need("export", "onnx", "onnxscript", "onnxruntime")
     need("report", "matplotlib")
+    from export.chain import load
     from export.parity import outcome_sentence, sentence, size_text
     from export.run import Settings, export_source
     from export.source import Source, read_run
@@ -105,7 +106,8 @@ def export(
     for line in outcome_sentence(outcome):
         typer.echo(line)
     _images(out, settings.targets, settings.precisions)
-    typer.echo(f"model {described.hashes.onnx[:12]} ({described.default}) in {out}; table: {out}/parity.md")
+    model = load(out).model_hash.hex()
+    typer.echo(f"model {model[:12]} in {out}; table: {out}/parity.md")
     typer.echo(f"next: sea-dbs board host, then sea-dbs session --policy {out} --port PORT --steps 30 --out DIR")
 
 

@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from envs.errors import UserError
-
 EXAMPLE = "Example: sea-dbs session --policy runs/export --port /dev/pts/3 --steps 30 --out runs/session"
 
 
@@ -94,9 +92,13 @@ def session(
             help="Let the amplitude ramp up (0.5 mA/s) before the first decision, or from there on.",
         ),
     ] = True,
+    key: Annotated[
+        Path | None, typer.Option("--key", metavar="FILE", help="The board's device key: every frame is signed.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Empty the folder first.")] = False,
 ) -> None:
     """Close the loop over a board: plant, policy, serial link, electrode. Bench mode: simulated electrode only."""
+    from envs.errors import UserError
     from firmware_bridge.plan import SessionPlan
     from firmware_bridge.session import run_session
 
@@ -119,21 +121,30 @@ def session(
         latency_ms=latency_ms,
         lsl=lsl,
         prelude=prelude,
+        key=key,
         overwrite=overwrite,
     )
     if stimulator is not None:
+        if key is not None:
+            raise UserError("--key belongs to a board: a stimulator of others holds none")
         from firmware_bridge.stimulators.session import run_stimulator_session
 
         summary, realtime = run_stimulator_session(plan, stimulator, width_us), True
     elif width_us is not None:
         raise UserError("--width-us belongs to --stimulator: a board takes the policy's own pulse")
     else:
+        if decide_on == "board" and port is None and policy is not None:  # the board is compiled here
+            from firmware_bridge.rederive import check_source
+
+            check_source(policy, precision or "int8")
         summary = run_session(plan)
     beta, safety = summary["P_beta"], summary["safety"]
     typer.echo(
         f"{summary['decisions']} decisions, {summary['pulses']} pulses (duty {summary['duty']:.2f}): "
         f"P_beta {beta['first']:.0f} -> {beta['last']:.0f} (mean {beta['mean']:.0f})"
     )
+    if summary.get("source", "plant") != "plant":
+        typer.echo(f"source: {summary['source']}")
     if realtime:
         late = summary["deadline_misses"]
         kept = f"came too late for {late} of {summary['decisions']} decisions" if late else "kept up with real time"

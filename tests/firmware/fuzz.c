@@ -418,6 +418,7 @@ int main(int argc, char **argv)
     const unsigned long rounds = strtoul(argv[2], NULL, 10);
     const int8_t *observation = NULL;
     sea_config_t config = {
+        .simulated_output = true,
         .boot_count = 1,
         .limits = {.amplitude_uA = 2500, .electrode_area = 8000, .v_max_mV = 10000, .dose_uW = 250, .toggles = 40},
         .policy = &POLICY};

@@ -38,13 +38,30 @@ static void ground(void *ctx, bool grounded)
     (void)grounded;
 }
 
+static uint8_t key[SEA_KEY_SIZE];
+static bool keyed;
+static bool simulated = true;
+
+/* Before harness_reset: a device key, or null; whether the output is a simulated one. */
+void harness_key(const uint8_t *device_key, bool is_simulated, uint32_t boots)
+{
+    keyed = device_key != NULL;
+    simulated = is_simulated;
+    config.boot_count = boots;
+    if (keyed) {
+        sea_copy(key, device_key, sizeof key);
+    }
+}
+
 /* policy: whether the board holds the tiny one */
 void harness_reset(bool policy, uint32_t amplitude_limit, uint32_t area)
 {
     static const sea_port_t port = {.tx = tx, .stimulate = stimulate, .ground = ground};
-    config.boot_count = 1;
+    config.boot_count = config.boot_count == 0 ? 1 : config.boot_count;
     config.limits = (sea_effective_t){amplitude_limit, area, UINT32_MAX, UINT32_MAX, UINT32_MAX};
     config.policy = policy ? &SEA_POLICY : NULL;
+    config.simulated_output = simulated;
+    config.device_key = keyed ? key : NULL;
     out_size = 0;
     pulse_count = 0;
     (void)sea_core_init(&core, &config, &port);

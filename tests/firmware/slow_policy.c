@@ -1,6 +1,7 @@
 /* The tiny policy, deciding so slowly that pulses are due meanwhile. */
 #include "sea_policy.h"
 
+#define TINY_N_OBS 60 /* one frame */
 #define SEA_POLICY tiny_policy /* that header defines a policy of this name */
 #include "tiny_policy.h"
 #undef SEA_POLICY

@@ -90,6 +90,7 @@ enum { /* Why a value was lowered; the applied one stands in the ACK. */
 
 enum { /* What a board can do. */
     SEA_FEATURE_DECIDES = 1, /* it holds a policy and answers OBSERVE */
+    SEA_FEATURE_KEYED = 2, /* it holds a device key: every frame but HELLO and STOP is signed; without it: bench mode */
 };
 
 enum { /* Why the board will not be armed by this host. */
@@ -99,6 +100,7 @@ enum { /* Why the board will not be armed by this host. */
     SEA_REFUSAL_MODEL = 8, /* the board is bound to another model */
     SEA_REFUSAL_BUSY = 16, /* another session's decision is under way: wait until its lease ends */
     SEA_REFUSAL_SAFE_OFF = 32, /* the board is in SAFE_OFF: a person must press its button */
+    SEA_REFUSAL_KEY = 64, /* the board holds no device key and its output is no simulated one */
 };
 
 enum { /* What has gone wrong since power-on. */
@@ -108,13 +110,14 @@ enum { /* What has gone wrong since power-on. */
     SEA_FAULT_CLOCK = 8, /* the clock went backwards; the step was ignored */
     SEA_FAULT_OVERRUN = 16, /* bytes came without a delimiter for longer than the longest frame */
     SEA_FAULT_LATE = 32, /* a slot was due more than half a period ago and was not given */
-    SEA_FAULT_ELECTRODE = 64, /* open or short circuit, or compliance reached */
-    SEA_FAULT_DOSE = 128, /* a pulse was left out: the mean power would have been above its cap */
-    SEA_FAULT_SENSING = 256, /* an observation was not fit to act on */
-    SEA_FAULT_NOT_FINITE = 512, /* an answer of the policy was not finite or saturated */
-    SEA_FAULT_RECEIVER = 1024, /* the receiver lost bytes */
-    SEA_FAULT_LIMIT_CYCLE = 2048, /* stimulation was switched on and off too often */
-    SEA_FAULT_MEMORY = 4096, /* a checksum of code, weights or memory was wrong */
+    SEA_FAULT_FORGED = 64, /* a frame came without the session's tag */
+    SEA_FAULT_ELECTRODE = 128, /* open or short circuit, or compliance reached */
+    SEA_FAULT_DOSE = 256, /* a pulse was left out: the mean power would have been above its cap */
+    SEA_FAULT_SENSING = 512, /* an observation was not fit to act on */
+    SEA_FAULT_NOT_FINITE = 1024, /* an answer of the policy was not finite or saturated */
+    SEA_FAULT_RECEIVER = 2048, /* the receiver lost bytes */
+    SEA_FAULT_LIMIT_CYCLE = 4096, /* stimulation was switched on and off too often */
+    SEA_FAULT_MEMORY = 8192, /* a checksum of code, weights or memory was wrong */
 };
 
 enum { /* Why nothing may be done on an observation; 0 = it is fit. */

@@ -337,6 +337,16 @@ sea_status_t sea_arrive(sea_core_t *core, uint64_t now_us)
     return SEA_OK;
 }
 
+/* HELLO and STOP are taken from anybody; with a device key the others need the session's tag. */
+static bool is_authentic(const sea_core_t *core, const sea_frame_t *frame)
+{
+    if (core->config->device_key == NULL || frame->type == SEA_HELLO || frame->type == SEA_STOP) {
+        return true;
+    }
+    return core->session != 0 && frame->sequence <= SEA_AUTH_LAST &&
+           sea_auth_check(&core->auth, SEA_FROM_HOST, frame->body, (size_t)(frame->auth - frame->body), frame->auth);
+}
+
 sea_status_t sea_core_feed(sea_core_t *core, const uint8_t *bytes, size_t size, uint64_t now_us)
 {
     if (core == NULL || (bytes == NULL && size > 0)) {
@@ -349,9 +359,14 @@ sea_status_t sea_core_feed(sea_core_t *core, const uint8_t *bytes, size_t size, 
         if (event == SEA_RX_NONE) {
             continue;
         }
-        if (event == SEA_RX_FRAME) {
+        if (event == SEA_RX_FRAME || (event == SEA_RX_AUTH && (core->config->device_key != NULL || frame.type == SEA_STOP))) {
             count(&core->counters.frames);
-            sea_take(core, &frame);
+            if (is_authentic(core, &frame)) {
+                sea_take(core, &frame);
+            } else { /* unanswered: it tells a forger nothing */
+                count(&core->counters.frames_forged);
+                core->faults |= SEA_FAULT_FORGED;
+            }
             continue;
         }
         count(&core->counters.frames_bad);

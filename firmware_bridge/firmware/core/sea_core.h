@@ -83,6 +83,8 @@ typedef struct {
     sea_effective_t limits;        /* run-time limits: they tighten the compiled ones, never loosen */
     sea_fixed_t fallback;          /* sea_core_init refuses one that is not inside every limit */
     const sea_policy_t *policy;    /* null: the host decides, OBSERVE is refused */
+    const uint8_t *device_key;     /* SEA_KEY_SIZE bytes; null: bench mode, anybody may command a simulated output */
+    bool simulated_output;         /* the port drives a virtual electrode alone; false: never armed without a key */
 } sea_config_t;
 
 typedef struct {
@@ -109,6 +111,7 @@ typedef struct {
     uint32_t frames_old_sequence;
     uint32_t frames_old_session;
     uint32_t frames_unknown;
+    uint32_t frames_forged;
     uint32_t orders_refused;
     uint32_t overruns;
     uint32_t slots_dose;
@@ -157,6 +160,7 @@ typedef struct {
     uint16_t refusal;
     bool armable; /* a handshake without refusal whose nonce is not spent */
     uint8_t board_nonce[16];
+    sea_auth_t auth; /* of the session */
     uint8_t host_nonces[SEA_REMEMBERED_NONCES][16]; /* [0] is this session's */
     uint32_t newest_id;
     sea_decision_t current;

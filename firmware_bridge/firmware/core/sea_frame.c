@@ -68,15 +68,13 @@ static sea_rx_event_t decode(sea_rx_t *rx, sea_frame_t *frame)
     if (sea_crc32(seed(frame->type), body, size - 4) != sea_get_u32(body + size - 4)) {
         return SEA_RX_CRC;
     }
-    for (size_t i = 0; i < SEA_AUTH_SIZE; i++) {
-        if (frame->payload[frame->size + i] != 0) {
-            return SEA_RX_AUTH;
-        }
-    }
     if (frame->version != SEA_PROTOCOL && !sea_type_is_frozen(frame->type)) {
         return SEA_RX_VERSION;
     }
-    return SEA_RX_FRAME;
+    static const uint8_t none[SEA_AUTH_SIZE] = {0};
+    frame->body = body;
+    frame->auth = frame->payload + frame->size;
+    return sea_equal(frame->auth, none, sizeof none) ? SEA_RX_FRAME : SEA_RX_AUTH;
 }
 
 sea_rx_event_t sea_rx_push(sea_rx_t *rx, uint8_t byte, sea_frame_t *frame)
@@ -101,6 +99,12 @@ sea_rx_event_t sea_rx_push(sea_rx_t *rx, uint8_t byte, sea_frame_t *frame)
 
 size_t sea_frame_encode(uint8_t out[SEA_FRAME_MAX], const sea_frame_t *frame)
 {
+    return sea_frame_sign(out, frame, NULL);
+}
+
+size_t sea_frame_sign(uint8_t out[SEA_FRAME_MAX], const sea_frame_t *frame, const sea_auth_t *auth)
+{
+    static const sea_auth_t bench = {.keyed = false};
     uint8_t body[SEA_BODY_MAX];
     size_t size = SEA_HEADER_SIZE;
     size_t code_at = 1;
@@ -115,9 +119,8 @@ size_t sea_frame_encode(uint8_t out[SEA_FRAME_MAX], const sea_frame_t *frame)
     sea_put_u64(body + 10, frame->time_us);
     sea_copy(body + size, frame->payload, frame->size);
     size += frame->size;
-    for (size_t i = 0; i < SEA_AUTH_SIZE; i++) {
-        body[size++] = 0;
-    }
+    sea_auth_tag(auth != NULL ? auth : &bench, SEA_FROM_BOARD, body, size, body + size);
+    size += SEA_AUTH_SIZE;
     sea_put_u32(body + size, sea_crc32(seed(frame->type), body, size));
     size += 4;
     out[0] = 0;

@@ -2,6 +2,7 @@
 #ifndef SEA_FRAME_H
 #define SEA_FRAME_H
 
+#include "sea_auth.h"
 #include "sea_messages.h"
 
 typedef struct {
@@ -12,6 +13,8 @@ typedef struct {
     uint64_t time_us;
     const uint8_t *payload; /* received: inside the receiver, valid until its next byte */
     size_t size;
+    const uint8_t *body; /* received: from the version on, up to and without auth; its size is auth - body */
+    const uint8_t *auth; /* received */
 } sea_frame_t;
 
 typedef enum {
@@ -21,7 +24,7 @@ typedef enum {
     SEA_RX_SIZE,     /* shorter or longer than any frame */
     SEA_RX_OVERRUN,  /* no delimiter for longer than the longest frame */
     SEA_RX_CRC,
-    SEA_RX_AUTH,     /* authentication bytes that are not zero */
+    SEA_RX_AUTH,     /* a whole frame whose authentication bytes are not zero: for who holds the session's key */
     SEA_RX_VERSION   /* another protocol version, in a type without a frozen layout */
 } sea_rx_event_t;
 
@@ -37,6 +40,9 @@ sea_rx_event_t sea_rx_push(sea_rx_t *rx, uint8_t byte, sea_frame_t *frame);
 
 /* Writes a whole frame with a delimiter on both sides; returns its size, 0 for a payload that is too long. */
 size_t sea_frame_encode(uint8_t out[SEA_FRAME_MAX], const sea_frame_t *frame);
+
+/* The same with the board's tag; null, or no key: zeros. */
+size_t sea_frame_sign(uint8_t out[SEA_FRAME_MAX], const sea_frame_t *frame, const sea_auth_t *auth);
 
 /* CRC-32 (ISO-HDLC), continued from a running value as zlib's crc32 does. */
 uint32_t sea_crc32(uint32_t crc, const uint8_t *data, size_t size);

@@ -15,8 +15,8 @@
 #define SEA_BODY_MIN 30u
 #define SEA_BODY_MAX 250u
 #define SEA_FRAME_MAX 253u
-#define SEA_SCHEMA_HASH {0x51, 0x1c, 0xe0, 0x13, 0x0b, 0x27, 0x1b, 0xfe, 0xdd, 0xdb, 0x1d, 0xc0, 0x63, 0x91, 0x0d, 0xbc, 0xf1, 0x1f, 0xe3, 0x10, 0xcc, 0xa4, 0x21, 0x6c, 0x8e, 0x77, 0x42, 0xcd, 0x07, 0x9f, 0xa2, 0x4c}
-#define SEA_SCHEMA_SEED UINT32_C(0x13e01c51)
+#define SEA_SCHEMA_HASH {0x39, 0x21, 0x98, 0x92, 0x75, 0xfd, 0x42, 0xd6, 0xff, 0xe5, 0x4f, 0xe9, 0x89, 0x47, 0x5b, 0xf8, 0xb3, 0xae, 0xd1, 0x54, 0x5a, 0x41, 0x33, 0x5e, 0x5e, 0x5b, 0x5d, 0x57, 0xfc, 0xbc, 0xd2, 0xb2}
+#define SEA_SCHEMA_SEED UINT32_C(0x92982139)
 
 /* layout for ever, plain CRC */
 static inline bool sea_type_is_frozen(uint8_t type)
@@ -325,7 +325,7 @@ static inline bool sea_unpack_nack(sea_msg_nack_t *m, const uint8_t *in, size_t 
 #define SEA_STATUS_REQUEST_SIZE 0u
 
 #define SEA_STATUS 0x18u
-#define SEA_STATUS_SIZE 114u
+#define SEA_STATUS_SIZE 118u
 typedef struct {
     uint32_t of_sequence; /* sequence of the frame that this answers; 0 = unasked */
     uint8_t state; /* State */
@@ -345,6 +345,7 @@ typedef struct {
     uint32_t frames_old_sequence; /* count since power-on */
     uint32_t frames_old_session; /* count since power-on */
     uint32_t frames_unknown; /* frames of a type, size or direction the board does not take */
+    uint32_t frames_forged; /* frames without the session's tag, on a board with a key */
     uint32_t orders_refused; /* count since power-on */
     uint32_t overruns; /* times the receiver lost bytes */
     uint32_t slots_dose; /* ordered pulses not given because of the dose */
@@ -377,17 +378,18 @@ static inline void sea_pack_status(uint8_t *out, const sea_msg_status_t *m)
     sea_put_u32(out + 58, m->frames_old_sequence);
     sea_put_u32(out + 62, m->frames_old_session);
     sea_put_u32(out + 66, m->frames_unknown);
-    sea_put_u32(out + 70, m->orders_refused);
-    sea_put_u32(out + 74, m->overruns);
-    sea_put_u32(out + 78, m->slots_dose);
-    sea_put_u32(out + 82, m->toggles);
-    sea_put_u32(out + 86, m->set_point_uA);
-    sea_put_u32(out + 90, m->impedance_ohm);
-    sea_put_u32(out + 94, m->dose_uW);
-    sea_put_u32(out + 98, m->v_max_mV);
-    sea_put_u32(out + 102, m->dose_limit_uW);
-    sea_put_u32(out + 106, m->toggles_limit);
-    sea_put_u32(out + 110, m->fallback_uA);
+    sea_put_u32(out + 70, m->frames_forged);
+    sea_put_u32(out + 74, m->orders_refused);
+    sea_put_u32(out + 78, m->overruns);
+    sea_put_u32(out + 82, m->slots_dose);
+    sea_put_u32(out + 86, m->toggles);
+    sea_put_u32(out + 90, m->set_point_uA);
+    sea_put_u32(out + 94, m->impedance_ohm);
+    sea_put_u32(out + 98, m->dose_uW);
+    sea_put_u32(out + 102, m->v_max_mV);
+    sea_put_u32(out + 106, m->dose_limit_uW);
+    sea_put_u32(out + 110, m->toggles_limit);
+    sea_put_u32(out + 114, m->fallback_uA);
 }
 static inline bool sea_unpack_status(sea_msg_status_t *m, const uint8_t *in, size_t size)
 {
@@ -412,17 +414,18 @@ static inline bool sea_unpack_status(sea_msg_status_t *m, const uint8_t *in, siz
     m->frames_old_sequence = sea_get_u32(in + 58);
     m->frames_old_session = sea_get_u32(in + 62);
     m->frames_unknown = sea_get_u32(in + 66);
-    m->orders_refused = sea_get_u32(in + 70);
-    m->overruns = sea_get_u32(in + 74);
-    m->slots_dose = sea_get_u32(in + 78);
-    m->toggles = sea_get_u32(in + 82);
-    m->set_point_uA = sea_get_u32(in + 86);
-    m->impedance_ohm = sea_get_u32(in + 90);
-    m->dose_uW = sea_get_u32(in + 94);
-    m->v_max_mV = sea_get_u32(in + 98);
-    m->dose_limit_uW = sea_get_u32(in + 102);
-    m->toggles_limit = sea_get_u32(in + 106);
-    m->fallback_uA = sea_get_u32(in + 110);
+    m->frames_forged = sea_get_u32(in + 70);
+    m->orders_refused = sea_get_u32(in + 74);
+    m->overruns = sea_get_u32(in + 78);
+    m->slots_dose = sea_get_u32(in + 82);
+    m->toggles = sea_get_u32(in + 86);
+    m->set_point_uA = sea_get_u32(in + 90);
+    m->impedance_ohm = sea_get_u32(in + 94);
+    m->dose_uW = sea_get_u32(in + 98);
+    m->v_max_mV = sea_get_u32(in + 102);
+    m->dose_limit_uW = sea_get_u32(in + 106);
+    m->toggles_limit = sea_get_u32(in + 110);
+    m->fallback_uA = sea_get_u32(in + 114);
     return true;
 }
 

@@ -3,6 +3,9 @@
 void sea_send(sea_core_t *core, uint8_t type, const uint8_t *payload, size_t size)
 {
     uint8_t out[SEA_FRAME_MAX];
+    if (core->tx_sequence >= SEA_AUTH_LAST) {
+        return; /* the host must open a new session: no sequence is used twice */
+    }
     const sea_frame_t frame = {
         .version = SEA_PROTOCOL,
         .type = type,
@@ -12,7 +15,7 @@ void sea_send(sea_core_t *core, uint8_t type, const uint8_t *payload, size_t siz
         .payload = payload,
         .size = size,
     };
-    core->port->tx(core->port->ctx, out, sea_frame_encode(out, &frame));
+    core->port->tx(core->port->ctx, out, sea_frame_sign(out, &frame, &core->auth));
 }
 
 void sea_send_status(sea_core_t *core, uint32_t of_sequence)
@@ -38,6 +41,7 @@ void sea_send_status(sea_core_t *core, uint32_t of_sequence)
         .frames_old_sequence = counters->frames_old_sequence,
         .frames_old_session = counters->frames_old_session,
         .frames_unknown = counters->frames_unknown,
+        .frames_forged = counters->frames_forged,
         .orders_refused = counters->orders_refused,
         .overruns = counters->overruns,
         .slots_dose = counters->slots_dose,

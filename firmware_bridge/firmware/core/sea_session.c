@@ -7,7 +7,8 @@ static void send_hello_ack(sea_core_t *core, const sea_msg_hello_t *hello, uint1
     sea_msg_hello_ack_t ack = {
         .protocol_min = SEA_PROTOCOL,
         .protocol_max = SEA_PROTOCOL,
-        .features = core->config->policy != NULL ? SEA_FEATURE_DECIDES : 0u,
+        .features = (core->config->policy != NULL ? SEA_FEATURE_DECIDES : 0u) |
+                    (core->config->device_key != NULL ? SEA_FEATURE_KEYED : 0u),
         .refusal = refusal,
         .state = core->state,
         .cause = core->cause,
@@ -42,6 +43,9 @@ static uint16_t find_refusal(const sea_core_t *core, const sea_msg_hello_t *hell
     if (!sea_equal(model, none, sizeof none) && !sea_equal(hello->model_hash, model, sizeof none)) {
         refusal |= SEA_REFUSAL_MODEL;
     }
+    if (core->config->device_key == NULL && !core->config->simulated_output) {
+        refusal |= SEA_REFUSAL_KEY;
+    }
     if (core->state == SEA_STATE_SAFE_OFF) {
         refusal |= SEA_REFUSAL_SAFE_OFF;
     }
@@ -59,10 +63,15 @@ static void open_session(sea_core_t *core, const sea_frame_t *frame, const sea_m
     core->rx_sequence = frame->sequence;
     core->newest_id = 0;
     sea_forget_observation(core);
-    /* Unique for each session of this board; not secret until authentication exists. */
-    sea_put_u32(core->board_nonce, core->config->boot_count);
-    sea_put_u32(core->board_nonce + 4, core->session);
-    sea_put_u64(core->board_nonce + 8, core->now_us);
+    core->tx_sequence = 0; /* a sequence is used once under a session's key */
+    if (core->config->device_key != NULL) {
+        sea_auth_nonce(core->config->device_key, core->config->boot_count, core->session, core->board_nonce);
+    } else { /* unique for each session of this board */
+        sea_put_u32(core->board_nonce, core->config->boot_count);
+        sea_put_u32(core->board_nonce + 4, core->session);
+        sea_put_u64(core->board_nonce + 8, core->now_us);
+    }
+    sea_auth_open(&core->auth, core->config->device_key, core->host_nonces[0], core->board_nonce);
 }
 
 void sea_on_hello(sea_core_t *core, const sea_frame_t *frame)

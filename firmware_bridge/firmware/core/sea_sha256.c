@@ -49,8 +49,9 @@ static void compress(uint32_t hash[8], const uint8_t *block)
 
 void sea_sha256_init(sea_sha256_t *sha)
 {
-    *sha = (sea_sha256_t){.hash = {0x6a09e667u, 0xbb67ae85u, 0x3c6ef372u, 0xa54ff53au, 0x510e527fu, 0x9b05688cu,
-                                   0x1f83d9abu, 0x5be0cd19u}}; /* 5.3.3 */
+    static const sea_sha256_t start = {.hash = {0x6a09e667u, 0xbb67ae85u, 0x3c6ef372u, 0xa54ff53au, 0x510e527fu,
+                                                0x9b05688cu, 0x1f83d9abu, 0x5be0cd19u}}; /* 5.3.3 */
+    *sha = start;
 }
 
 void sea_sha256_update(sea_sha256_t *sha, const uint8_t *data, size_t size)

@@ -6,7 +6,6 @@
 #include <stdint.h>
 #define SEA_SHA256_SIZE 32u
 #define SEA_SHA256_BLOCK 64u
-
 typedef struct {
     uint32_t hash[8];
     uint64_t size; /* bytes taken so far */

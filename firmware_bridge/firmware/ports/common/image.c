@@ -29,6 +29,9 @@ void image_config(sea_config_t *config)
                              .fallback = {.amplitude_uA = SEA_FALLBACK_UA,
                                           .width_us = SEA_FALLBACK_WIDTH_US,
                                           .period_us = SEA_FALLBACK_PERIOD_US}};
+#ifdef SEA_VIRTUAL
+    config->simulated_output = true;
+#endif
     for (size_t i = 0; i < sizeof config->firmware_build; i++) {
         config->firmware_build[i] = field[MARK_SIZE + i]; /* volatile: the compiler must not know the zeros */
     }

@@ -113,7 +113,7 @@ static void hang(void *ctx, uint8_t how)
 static const bench_port_t bench_port = {.send = send_bench, .now_us = bench_now, .hang = HANG};
 static const sea_port_t port = {.ctx = &bench, .tx = send_link, .stimulate = bench_stimulate, .ground = bench_ground};
 
-static void read_bench(void)
+static void read_bench(bool ticked)
 {
     uint8_t bytes[64];
     size_t size;
@@ -121,6 +121,9 @@ static void read_bench(void)
         tick_off();
         bench_feed(&bench, bytes, size);
         tick_on();
+    }
+    if (!ticked) {
+        return;
     }
     tick_off();
     if (bench.waiting && clock_us() >= bench.waiting_us) {
@@ -246,10 +249,11 @@ __attribute__((noreturn)) void board_main(void)
     for (;;) {
         read_link();
         decide();
+        const bool ticked = ticks != seen;
 #if BOARD_ELECTRODE
-        read_bench();
+        read_bench(ticked);
 #endif
-        if (ticks != seen) { /* this loop lives, and so does the tick */
+        if (ticked) { /* this loop lives, and so does the tick */
             seen = ticks;
             hal_watchdog_kick();
         }

@@ -3,6 +3,7 @@
 #include "options.h"
 
 #include "image.h"
+#include "key.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,6 +65,12 @@ bool options_read(options_t *options, int argc, char **argv)
             good = read_number(&options->config.limits.toggles, value);
         } else if (strcmp(name, "--electrode-log") == 0) {
             options->electrode_log = value;
+            good = value != NULL;
+        } else if (strcmp(name, "--key") == 0) {
+            if (value != NULL && !key_read(value, options->key, &options->config.boot_count)) {
+                return false;
+            }
+            options->config.device_key = options->key;
             good = value != NULL;
         } else if (strcmp(name, "--registry") == 0) {
             options->registry = value;

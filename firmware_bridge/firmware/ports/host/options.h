@@ -6,6 +6,7 @@
 
 typedef struct {
     sea_config_t config;
+    uint8_t key[SEA_KEY_SIZE]; /* config points here where there is one: keep the options */
     bool realtime;
     bool with_parent; /* standard input is a pipe whose other end the parent holds */
     const char *electrode_log;
