@@ -1,0 +1,135 @@
+"""The fault catalogue as it is run: on the host board, on an emulated one, and on boards that are broken on purpose."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from envs.errors import UserError
+from firmware_bridge.faults import link as faulty
+from firmware_bridge.faults.catalogue import choose, load
+from firmware_bridge.faults.outcome import INJECTIONS
+from firmware_bridge.faults.run import ABSENT, FAIL, PASS, RowResult, Settings, run_rows
+from firmware_bridge.faults.soak import ROWS, soak
+from firmware_bridge.links import LoopbackLink
+from sea_dbs.cli.app import app
+
+SLOW = {"clock"}  # an hour of simulated time
+
+
+def verdicts(results: list[RowResult]) -> dict[str, str]:
+    return {result.row.name: result.verdict for result in results}
+
+
+def test_the_catalogue_is_whole() -> None:
+    rows = load()
+    names = [row.name for row in rows]
+    assert len(set(names)) == len(names) >= 25
+    assert {row.injection for row in rows} == INJECTIONS.keys(), "each injection is used, each row has one"
+    assert set(ROWS) <= set(names)
+    for row in rows:
+        assert 1 <= row.trials["qemu"] <= row.full["qemu"], row.name
+        assert 1 <= row.trials["host"] <= row.full["host"], row.name
+    assert choose(["replay", "host_killed"])[0].name == "host_killed", "in the catalogue's order"
+    with pytest.raises(UserError, match="no row 'nothing' in the fault catalogue"):
+        choose(["nothing"])
+
+
+def test_every_row_passes_on_the_host_board() -> None:
+    rows = [row for row in load() if row.name not in SLOW]
+    results = run_rows(rows, Settings("host", trials=1, seed=3))
+    wrong = {result.row.name: result.problems[:2] for result in results if result.verdict == FAIL}
+    assert wrong == {}
+    absent = {name for name, verdict in verdicts(results).items() if verdict == ABSENT}
+    assert absent <= {"firmware_hangs", "memory_flip"}, "what this board cannot suffer says so"
+    assert sum(result.pulses for result in results) > 300
+
+
+@pytest.mark.parametrize(("broken", "rule"), [("ramp", "ramp"), ("lease", "lease"), ("balance", "balance")])
+def test_a_broken_board_is_caught(broken: str, rule: str) -> None:
+    """A checker that cannot fail is worthless."""
+    [result] = run_rows(choose(["cable_pulled"]), Settings("host", trials=1, broken=broken))
+    assert result.verdict == FAIL
+    assert any(f": {rule} at " in problem for problem in result.problems), result.problems
+
+
+def test_a_lost_host_on_an_emulated_board() -> None:
+    [result] = run_rows(choose(["cable_pulled"]), Settings("qemu-m4f", trials=1))
+    assert (result.verdict, result.passed) == (PASS, 1), result.problems
+    assert 0 < max(result.reaction_ms) <= 320
+
+
+def test_faults_are_replayable() -> None:
+    rows = choose(["delay_and_loss", "stop_always"])
+    once, again = (run_rows(rows, Settings("host", trials=2, seed=5)) for _ in range(2))
+    assert [result.said for result in once] == [result.said for result in again]
+    assert [result.pulses for result in once] == [result.pulses for result in again]
+
+
+def test_a_short_soak_is_quiet_and_replayable() -> None:
+    once, again = soak(7, 0.7), soak(7, 0.7)
+    assert once.good, (once.violations, once.problems)
+    assert (once.faults, once.pulses) == (again.faults, again.pulses)
+    assert once.pulses > 300
+    assert not soak(7, 0.2, broken="ramp").good
+    with pytest.raises(UserError, match=r"outside 0\.1 to 6000"):
+        soak(0, 0)
+
+
+def test_the_command(tmp_path: Path) -> None:
+    out = tmp_path / "faults"
+    done = CliRunner().invoke(app, ["faults", "--rows", "stop_always", "--trials", "1", "--json", "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    said = json.loads((out / "faults.json").read_text())
+    assert [(row["name"], row["verdict"]) for row in said["rows"]] == [("stop_always", "pass")]
+    assert "| stop_always | STOP from somebody" in (out / "faults.md").read_text()
+    assert (out / "stop_always.png").read_bytes().startswith(b"\x89PNG")
+    listed = CliRunner().invoke(app, ["faults", "--list"])
+    assert listed.output.count("\n") == len(load())
+    assert "electrode_open" in listed.output
+    assert "[hands]" in listed.output
+    failed = CliRunner().invoke(app, ["faults", "--rows", "cable_pulled", "--trials", "1", "--broken", "balance"])
+    assert failed.exit_code == 1
+    assert "**FAIL**" in failed.output
+
+
+def test_the_injector_damages_as_it_says() -> None:
+    came: list[bytes] = []
+
+    def board(data: bytes) -> bytes:
+        came.append(data)
+        return b"answer"
+
+    link = faulty.FaultyLink(LoopbackLink(board))
+    now = 0
+    link.now_us = lambda: now
+    link.write(b"a")
+    link.out = faulty.twice
+    link.write(b"b")
+    link.out = faulty.swap()
+    link.write(b"c")
+    link.write(b"d")
+    link.out = faulty.delay(random.Random(1), 5_000, 5_000)
+    link.write(b"e")
+    assert came == [b"a", b"b", b"b", b"d", b"c"]
+    link.release(4_999)
+    assert len(came) == 5
+    link.release(5_000)
+    assert came[-1] == b"e"
+    link.cut = True
+    link.write(b"f")
+    assert came[-1] == b"e"
+    assert link.read(0) == b"", "nor does anything come back"
+    assert link.sent == [b"a", b"b", b"c", b"d", b"e", b"f"]
+
+
+@pytest.mark.parametrize("rate", [1e-3, 1e-2])
+def test_bits_flip_at_the_rate_asked_for(rate: float) -> None:
+    flip = faulty.flip_bits(random.Random(2), rate)
+    data = bytes(100_000)
+    flipped = sum(byte.bit_count() for byte in flip(data))
+    assert flipped == pytest.approx(rate * 8 * len(data), rel=0.1)
