@@ -16,6 +16,7 @@ from firmware_bridge.messages import Nack, Renew, SetStim, pack_mask
 from firmware_bridge.observation import Decided, Sampling, cut
 
 LEASE_MS = 300
+PATIENT_MS = 1000  # where the lease is not the matter and time is real: a busy machine must not end the loop
 SLOT_US = 20_000
 SLOTS = 50
 RENEW_US = 100_000
@@ -26,8 +27,10 @@ WELL, QUIET, NOT_A_NUMBER, SATURATED, SLOW = 0, 1, 2, 3, 4  # first value of an 
 class Driver:
     """One trial's host loop on a rig."""
 
-    def __init__(self, rig: Rig, rng: random.Random, lease_ms: int = LEASE_MS) -> None:
-        self.rig, self.rng, self.lease_ms = rig, rng, lease_ms
+    def __init__(self, rig: Rig, rng: random.Random, lease_ms: int = LEASE_MS, *, patient: bool = False) -> None:
+        """``patient``: with a longer lease where time is real."""
+        self.rig, self.rng = rig, rng
+        self.lease_ms = PATIENT_MS if patient and not rig.stepped else lease_ms
         self.mask = [1] * SLOTS
         self.amplitude_uA = AMPLITUDE_UA
         self.decision_id = 0

@@ -20,7 +20,7 @@ HANG = {"interrupts off": 200, "main loop": 201}  # values of ELECTRODE.fault in
 @injection
 def electrode(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
     """The electrode breaks: open, shorted, an impedance that the voltage cannot drive, dead, or charge left behind."""
-    driver = Driver(rig, rng)
+    driver = Driver(rig, rng, patient=True)
     driver.begin()
     driver.amplitude_uA = given.get("amplitude_uA", driver.amplitude_uA)
     driver.drive(given.get("ramp_ms", rng.randint(300, 900)) * 1000)
@@ -53,7 +53,7 @@ def firmware_hangs(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outco
     """The firmware runs in an endless loop; only the watchdog can help."""
     if rig.kind == "host":
         raise NotHereError("the host board is a process: it has no watchdog of its own")
-    driver = Driver(rig, rng)
+    driver = Driver(rig, rng, patient=True)
     driver.begin()
     driver.drive(300_000)
     how = given["ways"][rng.randrange(len(given["ways"]))]
@@ -84,7 +84,7 @@ def _electrode(token: int, fault: int) -> bytes:
 @injection
 def power_loss(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
     """Power goes while the loop is under way, and comes back."""
-    driver = Driver(rig, rng)
+    driver = Driver(rig, rng, patient=True)
     driver.begin()
     driver.drive(rng.randint(150_000, 400_000))
     at = rig.mark()
@@ -109,7 +109,7 @@ def memory_flip(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
     name = given["fault"]
     if name not in ElectrodeFault.__members__:
         raise NotHereError("no board of this build can flip a bit of its memory")
-    driver = Driver(rig, rng)
+    driver = Driver(rig, rng, patient=True)
     driver.begin()
     driver.drive(300_000)
     at = rig.mark()
@@ -124,7 +124,7 @@ def clock(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
 
     Where the board's clock is stepped, an hour passes; the host's clock is simulated beside it, with uneven delays.
     """
-    driver = Driver(rig, rng)
+    driver = Driver(rig, rng, patient=True)
     driver.begin()
     at = rig.mark()
     drift, phase = rng.uniform(-200e-6, 200e-6), rng.uniform(0, 6.28)

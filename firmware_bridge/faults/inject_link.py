@@ -29,11 +29,13 @@ def lost_host(at_us: int) -> Expectation:
     return Expectation(after_us=at_us, state="FALLBACK", causes=_BYE, lease_ms=LEASE_MS)
 
 
-def _wait_for_loop(rig: Rig, host_s: float = 10) -> None:
+def _wait_for_loop(rig: Rig, host_s: float = 10) -> int:
+    """Device time at which another program's loop was seen at work."""
     end = time.monotonic() + host_s
     rig.now()
     while rig.bench.state is not State.CLOSED_LOOP and time.monotonic() < end:
         rig.advance(20_000)
+    return rig.now()
 
 
 @injection
@@ -45,7 +47,7 @@ def host_killed(rig: Rig, rng: random.Random, _: dict[str, Any]) -> Outcome:
     cable = faulty.Proxy(rig.link.inner)
     try:
         rig.hosts.start(cable.port)
-        _wait_for_loop(rig)
+        began = _wait_for_loop(rig)
         rig.advance(rng.randint(50_000, 400_000))
         rig.hosts.kill()
         killed = rig.now()
@@ -53,7 +55,7 @@ def host_killed(rig: Rig, rng: random.Random, _: dict[str, Any]) -> Outcome:
     finally:
         rig.hosts.kill()
         cable.close()
-    return Outcome(killed, [lost_host(killed)])
+    return Outcome(killed, [lost_host(began)])  # a busy machine may have stalled this host before it was killed
 
 
 @injection
@@ -61,11 +63,12 @@ def cable_pulled(rig: Rig, rng: random.Random, _: dict[str, Any]) -> Outcome:
     """Nothing passes any more, in neither direction; the host goes on talking."""
     driver = Driver(rig, rng)
     driver.begin()
+    began = rig.mark()
     driver.drive(rng.randint(300_000, 900_000))
     rig.link.cut = True
     pulled = rig.mark()
     driver.drive(LEASE_US + 150_000, wait=False)
-    return Outcome(pulled, [lost_host(pulled)])
+    return Outcome(pulled, [lost_host(pulled if rig.stepped else began)])
 
 
 @injection
@@ -104,7 +107,7 @@ def _status(rig: Rig) -> Status:
 @injection
 def bit_errors(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
     """Bits of both directions flip; each frame that was hit must be dropped, each other one taken."""
-    driver = Driver(rig, rng)
+    driver = Driver(rig, rng, patient=True)
     driver.begin()
     driver.order()
     before = _status(rig)
@@ -137,7 +140,7 @@ def bit_errors(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
 @injection
 def broken_frames(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
     """Truncated, split and joined frames, and 10 kB of noise between whole ones."""
-    driver = Driver(rig, rng)
+    driver = Driver(rig, rng, patient=True)
     driver.begin()
     driver.order()
     before = rig.client.status()
@@ -177,7 +180,7 @@ def broken_frames(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcom
 @injection
 def replay(rig: Rig, rng: random.Random, _: dict[str, Any]) -> Outcome:
     """Every frame of two sessions comes again: repeated, reordered, and from the old session. None is applied."""
-    driver = Driver(rig, rng)
+    driver = Driver(rig, rng, patient=True)
     driver.begin()
     rig.link.forget()
     driver.drive(300_000)
@@ -230,7 +233,7 @@ def delay_and_loss(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outco
 @injection
 def receiver_overrun(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
     """The board's receiver loses bytes: once is counted, repeatedly is FALLBACK."""
-    driver = Driver(rig, rng)
+    driver = Driver(rig, rng, patient=True)
     driver.begin()
     if rig.client.status().overruns:
         rig.advance(given["window_ms"] * 1000)
@@ -258,7 +261,7 @@ def receiver_overrun(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Out
 @injection
 def wrong_hash(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
     """A host with another schema, other limits or another model asks to arm."""
-    driver = Driver(rig, rng)
+    driver = Driver(rig, rng, patient=True)
     driver.begin()
     rig.client.stop()
     at = rig.mark()
@@ -278,7 +281,7 @@ def wrong_hash(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
 @injection
 def stop_always(rig: Rig, rng: random.Random, _: dict[str, Any]) -> Outcome:
     """A STOP from somebody who never shook hands, while the loop is under way."""
-    driver = Driver(rig, rng)
+    driver = Driver(rig, rng, patient=True)
     driver.begin()
     driver.drive(rng.randint(200_000, 500_000))
     at = rig.mark()
@@ -307,7 +310,7 @@ def recorder(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
         record = Path(folder) / "notes.sqlite"
         try:
             rig.hosts.start(cable.port, record, given["disk_bytes"] if full else 0)
-            _wait_for_loop(rig)
+            began = _wait_for_loop(rig)
             rig.advance(rng.randint(800_000, 1_500_000))
             rig.hosts.kill()
             killed_s, killed = time.time(), rig.now()
@@ -317,7 +320,7 @@ def recorder(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
             cable.close()
         with closing(sqlite3.connect(record)) as db:
             newest = db.execute("SELECT max(host_time) FROM notes").fetchone()[0]
-    outcome = Outcome(killed, [] if full else [lost_host(killed)], said={"disk": "full" if full else "killed"})
+    outcome = Outcome(killed, [] if full else [lost_host(began)], said={"disk": "full" if full else "killed"})
     outcome.must(newest is not None, "nothing can be read of the record")
     if newest is not None and not full:
         outcome.said["lost_ms"] = round(1e3 * (killed_s - newest))

@@ -27,7 +27,7 @@ def _code(answer: Decided | Nack | None) -> int | None:
 
 
 def _started(rig: Rig, rng: random.Random, us: int = 500_000) -> Driver:
-    driver = Driver(rig, rng)
+    driver = Driver(rig, rng, patient=True)
     driver.begin()
     driver.watch(us)
     return driver
@@ -109,7 +109,7 @@ def artefact(rig: Rig, rng: random.Random, _: dict[str, Any]) -> Outcome:
 @injection
 def limit_cycle(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
     """The loop switches on and off again and again, faster than the set rate."""
-    driver = Driver(rig, rng)
+    driver = Driver(rig, rng, patient=True)
     driver.begin()
     if rig.client.status().toggles:
         rig.advance(given["window_ms"] * 1000)
