@@ -118,6 +118,14 @@ void sea_promote(sea_core_t *core)
     }
 }
 
+bool sea_strike(uint8_t *in_a_row, uint32_t limit)
+{
+    if (*in_a_row < limit) {
+        (*in_a_row)++;
+    }
+    return *in_a_row >= limit;
+}
+
 void sea_degrade(sea_core_t *core, uint32_t bit, uint8_t cause)
 {
     core->faults |= bit;

@@ -40,6 +40,9 @@ bool sea_event(sea_core_t *core, uint8_t event, uint8_t cause);
 /* The loop is not to be trusted: FALLBACK, if one is under way. */
 void sea_degrade(sea_core_t *core, uint32_t fault, uint8_t cause);
 
+/* Counts one more in a row, no further than the limit; true: the limit is reached. */
+bool sea_strike(uint8_t *in_a_row, uint32_t limit);
+
 /* The queued decision takes over when its start has come. */
 void sea_promote(sea_core_t *core);
 

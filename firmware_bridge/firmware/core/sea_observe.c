@@ -297,7 +297,7 @@ sea_status_t sea_core_decided(sea_core_t *core, const int32_t *logits, uint64_t 
     } else {
         why.value = slot;
         core->faults |= SEA_FAULT_NOT_FINITE;
-        if (++core->not_finite >= SEA_NOT_FINITE_MAX) {
+        if (sea_strike(&core->not_finite, SEA_NOT_FINITE_MAX)) {
             sea_degrade(core, SEA_FAULT_NOT_FINITE, SEA_CAUSE_NOT_FINITE);
         }
     }

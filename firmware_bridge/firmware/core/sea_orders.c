@@ -66,7 +66,7 @@ const sea_decision_t *sea_hold(sea_core_t *core, const sea_msg_set_stim_t *order
     if (order->sensing != 0) {
         *why = (sea_verdict_t){.code = SEA_NACK_CODE_SENSING, .value = order->sensing};
         core->faults |= SEA_FAULT_SENSING;
-        if (++core->sensing_bad >= SEA_SENSING_MAX) {
+        if (sea_strike(&core->sensing_bad, SEA_SENSING_MAX)) {
             sea_degrade(core, SEA_FAULT_SENSING, SEA_CAUSE_SENSING);
         }
         return NULL;
