@@ -84,20 +84,40 @@ class _Seen:
 
 def check(lines: Iterable[Line], limits: Mapping[str, Any] | None = None, state: str | None = None) -> list[Finding]:
     """Every breach of the rules that always hold, in order. ``state``: the board's state before the first line."""
-    rules = numbers() if limits is None else limits
-    seen = _Seen(state=state)
-    for line in lines:
-        t_us = int(line.get("t_us", seen.t_us))
-        if t_us < seen.t_us and line.get("cause") not in rules["restart_causes"]:
-            seen.breach(t_us, "clock", f"the trace goes back from {seen.t_us} to {t_us} µs without a restart")
-        if "pulse" in line:
-            _pulse(seen, t_us, line["pulse"], rules)
-        elif "lease_until_us" in line:
-            _lease(seen, t_us, int(line["lease_until_us"]), rules)
-        elif "state" in line and line["state"] != "OFF":
-            _state(seen, t_us, str(line["state"]), str(line.get("cause")), rules)
-        seen.t_us = t_us
-    return seen.findings
+    checker = Checker(limits, state)
+    checker.feed(lines)
+    return checker.findings
+
+
+class Checker:
+    """`check` for a trace that comes piece by piece; `findings` gather."""
+
+    def __init__(self, limits: Mapping[str, Any] | None = None, state: str | None = None) -> None:
+        self._rules = numbers() if limits is None else limits
+        self._seen = _Seen(state=state)
+
+    @property
+    def findings(self) -> list[Finding]:
+        """Every breach so far, in order."""
+        return self._seen.findings
+
+    def feed(self, lines: Iterable[Line]) -> None:
+        """The next lines."""
+        for line in lines:
+            _line(self._seen, line, self._rules)
+
+
+def _line(seen: _Seen, line: Line, rules: Mapping[str, Any]) -> None:
+    t_us = int(line.get("t_us", seen.t_us))
+    if t_us < seen.t_us and line.get("cause") not in rules["restart_causes"]:
+        seen.breach(t_us, "clock", f"the trace goes back from {seen.t_us} to {t_us} µs without a restart")
+    if "pulse" in line:
+        _pulse(seen, t_us, line["pulse"], rules)
+    elif "lease_until_us" in line:
+        _lease(seen, t_us, int(line["lease_until_us"]), rules)
+    elif "state" in line and line["state"] != "OFF":
+        _state(seen, t_us, str(line["state"]), str(line.get("cause")), rules)
+    seen.t_us = t_us
 
 
 def _pulse(seen: _Seen, t_us: int, pulse: Mapping[str, Any], rules: Mapping[str, Any]) -> None:

@@ -118,7 +118,7 @@ class Driver:
         return None
 
     def watch(self, us: int, every_us: int = 160_000, kind: int = WELL) -> None:
-        """The board decides for so long: ten slots of 20 ms each, a new one in time."""
+        """The board decides for so long: twenty slots of 20 ms each, a new one in time."""
         end = self.rig.now() + us
         while self.rig.now() < end:
             self.observe(self.values(kind))

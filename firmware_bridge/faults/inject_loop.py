@@ -16,8 +16,6 @@ from firmware_bridge.faults.rig import N_OBS, Rig
 from firmware_bridge.messages import Nack, Renew
 from firmware_bridge.observation import Decided
 
-EVERY_US = 160_000  # from decision to decision, of 200 ms each
-
 
 def _code(answer: Decided | Nack | None) -> int | None:
     """Why a decision was refused; 0: it was applied; None: no answer."""

@@ -3,7 +3,7 @@
 #include "sea_policy.h"
 
 #define N_OBS 50
-#define SLOTS 10
+#define SLOTS 20
 #ifdef __arm__
 #define SLOW_TURNS 2000000u /* two instructions each: 128 ms at 32 ns; the watchdog allows 200 */
 #else

@@ -30,7 +30,7 @@ from firmware_bridge.targets import TARGETS
 
 POLICY = Path(__file__).with_name("policy.c")
 MODEL = hashlib.sha256(b"the hand-written policy of the fault catalogue").digest()
-N_OBS, SLOTS = 50, 10  # of policy.c
+N_OBS = 50  # of policy.c
 LOOK_S = 0.02  # how often an emulated board's trace is written
 
 
@@ -188,6 +188,10 @@ class Rig:
         self._read_bytes += len(whole[0]) + len(whole[1])
         self._lines += [json.loads(line) for line in whole[0].splitlines()]
         return self._lines
+
+    def forget_trace(self) -> None:
+        """Keep only the board's newest state of the trace so far."""
+        self._lines[:] = [line for line in self._lines if "state" in line][-1:]
 
     def power_cycle(self, how: str) -> None:
         """Take the board's power away and give it back (``power``), or press its reset pin (``reset``)."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from envs.errors import UserError
 from firmware_bridge.faults.catalogue import Row, choose
-from firmware_bridge.faults.checker import Finding, check
+from firmware_bridge.faults.checker import Checker, Finding
 from firmware_bridge.faults.driver import Driver
 from firmware_bridge.faults.rig import Rig
 from firmware_bridge.faults.run import run_trial
@@ -27,6 +27,8 @@ ROWS = (
     "electrode_open", "electrode_short", "compliance", "electrode_dead", "charge_left", "stop_always",
 )  # fmt: skip
 CALM_US = (2_000_000, 20_000_000)  # undisturbed loop between two faults
+COUNTED = ("limit_cycle", "receiver_overrun")
+WINDOW_US = 11_500_000
 WARM = 0.1  # share of the time after which memory must not grow any more
 PAGE_KB = resource.getpagesize() // 1024
 
@@ -45,6 +47,8 @@ class Soak:
     problems: list[str] = field(default_factory=list)
     board_kb: tuple[int, int] = (0, 0)  # resident memory when warm and at the end
     host_kb: tuple[int, int] = (0, 0)
+    last: str = ""  # row
+    kept: int = 0  # lines of the trace that were taken already
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -80,10 +84,12 @@ def soak(seed: int = 0, minutes: float = 60.0, *, broken: str | None = None) -> 
     rows = {row.name: row for row in choose(ROWS)}
     with Rig("host", broken=broken) as rig, progress("soak", int(minutes * 60)) as bar:
         warm = (0, 0)
+        whole = Checker()
         k, done_s = 0, 0
         while result.device_s < minutes * 60:
             row = rows[rng.choice(ROWS)]
             lived = _stretch(rig, result, row, random.Random(f"soak {seed} {k}"))
+            _take(result, rig, whole)
             k += 1
             result.device_s += lived
             if not warm[0] and result.device_s >= WARM * minutes * 60:
@@ -92,17 +98,28 @@ def soak(seed: int = 0, minutes: float = 60.0, *, broken: str | None = None) -> 
             done_s = int(result.device_s)
         end = _memory(rig)
         result.board_kb, result.host_kb = (warm[0], end[0]), (warm[1], end[1])
-        lines = rig.lines()
-        result.pulses = sum("pulse" in line for line in lines)
-        result.reactions.update(f"{line['state']} {line['cause']}" for line in lines if "state" in line)
         allowed = {rule for row in rows.values() for rule in row.allow}
-        result.violations += [_text(finding) for finding in check(lines) if finding.rule not in allowed]
+        result.violations += [_text(finding) for finding in whole.findings if finding.rule not in allowed]
     return result
+
+
+def _take(result: Soak, rig: Rig, whole: Checker) -> None:
+    """The trace since the last time, judged as part of the whole and then forgotten."""
+    new = rig.lines()[result.kept :]
+    whole.feed(new)
+    result.pulses += sum("pulse" in line for line in new)
+    result.reactions.update(f"{line['state']} {line['cause']}" for line in new if "state" in line)
+    rig.forget_trace()
+    result.kept = len(rig.lines())
 
 
 def _stretch(rig: Rig, result: Soak, row: Row, rng: random.Random) -> float:
     """Calm, then a fault; seconds of device time."""
     began = rig.now()
+    if result.last in COUNTED:
+        rig.halt()
+        rig.advance(WINDOW_US)  # what the board counts in a rolling window would end the next loop too
+    result.last = row.name
     driver = Driver(rig, rng)
     driver.begin()
     driver.drive(rng.randint(*CALM_US))

@@ -63,6 +63,8 @@ def _lease(axis: Axes, lines: Lines, end_s: float, fault_us: int) -> None:
         if "lease_until_us" in line:
             until = line["lease_until_us"]
             runs.append((line["s"], line["s"] + (until - line["t_us"]) / 1e6 if until else line["s"]))
+        elif line.get("state") in ("IDLE", "SAFE_OFF"):  # a restarted board knows of no lease
+            runs.append((line["s"], line["s"]))
     for i, (since, until) in enumerate(runs):
         stop = runs[i + 1][0] if i + 1 < len(runs) else min(until, end_s)
         axis.plot([since, stop], [1e3 * (until - since), 1e3 * (until - stop)], color=style.POLICY)
