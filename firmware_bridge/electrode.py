@@ -143,8 +143,10 @@ class Electrode:
             if isinstance(reply, Nack):
                 raise UserError(f"the board at {self.client.link.name} refuses the prelude: {nack_text(reply)}")
             target = reply.amplitude_uA
-            now = self._seen_us()
-            missing = target - self.client.status().set_point_uA
+            now = reply.lease_until_us - 1000 * PRELUDE_LEASE_MS  # when the board took it
+            reached = self.client.status().set_point_uA
+            self.recorder.event(now, "prelude", f"the set point stands at {reached} of {target} µA")
+            missing = target - reached
             if missing <= 0:
                 break
             if now > limit:
@@ -153,7 +155,6 @@ class Electrode:
                 )
             wait = min(missing * 1_000_000 // LIMITS["RAMP_UP_UA_S"].value + 1_000, SLOT_US * PRELUDE_SLOTS // 2)
             self._take(self.bench.advance(now + wait))
-        self.recorder.event(self._seen_us(), "prelude", f"the set point stands at {target} µA")
         self._read_status()
         return self._seen_us() - began
 

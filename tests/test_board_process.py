@@ -199,8 +199,8 @@ def test_the_command_prints_its_port_and_runs_until_told_to_end(ending: signal.S
         with BoardClient(SerialLink(str(link))) as client, Bench(find_electrode(str(link))) as bench:
             client.hello()
             client.arm()
-            client.set_stim(1, 0, 20_000, [1], 3000, 60)
-            assert len(bench.advance(bench.now_us + 20_000)) == 1
+            client.set_stim(1, 0, 20_000, [0, 1], 3000, 60)  # the set point has climbed to 10 µA by then
+            assert len(bench.advance(bench.now_us + 40_000)) == 1
         assert process.poll() is None
         process.send_signal(ending)
         assert process.wait(20) == 0

@@ -5,7 +5,7 @@
  *
  * A state is the whole core as it will behave: absolute times stand relative to now, times longer past than anything asks
  * for are cut off; counters, sequence numbers, nonces, ids, causes and logged fault bits are left out, since nothing is
- * decided on them but "new" and "old", which are events of their own. Time is a grid of 50 ms (and 2 ms aside), amplitudes
+ * decided on them but "new" and "old", which are events of their own; samples follow one another. Time is a grid of 50 ms (and 2 ms aside), amplitudes
  * are small (the run-time limit is 50 uA), so that the ramp takes few steps; windows are short (see model_check.py). The
  * code is the board's own, to the letter. */
 #include <inttypes.h>
@@ -35,6 +35,7 @@ typedef struct {
     sea_core_t core;
     uint64_t lease_until_us; /* as the host bought it: the judge's own count */
     bool grounded;
+    bool shaken; /* a handshake that has not been spent */
 } node_t;
 
 /* What a state is, for the set of the visited ones. */
@@ -49,7 +50,7 @@ typedef struct {
     sea_bucket_t buckets[SEA_WINDOW_BUCKETS + 1u];
     uint32_t impedance_ohm;
     uint16_t refusal;
-    uint8_t state, armable, session, pulsed, sensing_bad, not_finite, seen, grounded;
+    uint8_t state, armable, session, pulsed, sensing_bad, not_finite, shaken, grounded;
 } canon_t;
 
 typedef struct {
@@ -249,7 +250,7 @@ static void order(void)
     if (event == E_LOWER) {
         m.amplitude_uA = LIMIT_UA / 2;
     } else if (event == E_AHEAD) {
-        m.start_us = world.core.now_us + 2u * GRID_US;
+        m.start_us = world.core.now_us + GRID_US + 2000u; /* 2 ms aside: two decisions bring pulses near */
         m.width_us = 120;
         m.slots = 1;
     } else if (event == E_EMPTY) {
@@ -370,9 +371,11 @@ static void judge(uint8_t before)
     if (before == SEA_STATE_SAFE_OFF && after != before && event != E_PERSON) {
         violation("SAFE_OFF was left without a person");
     }
-    if (after == SEA_STATE_ARMED && before != after && event != E_ARM) {
-        violation("armed by something else than ARM");
+    if (after == SEA_STATE_ARMED && before != after && (event != E_ARM || !world.shaken)) {
+        violation("armed without a fresh handshake");
     }
+    world.shaken = (world.shaken || event == E_HELLO) && event != E_STOP && event != E_HELLO_OTHER &&
+                   (after == before || after == SEA_STATE_IDLE) && !(after == SEA_STATE_CLOSED_LOOP || event == E_ARM);
     if (after == SEA_STATE_CLOSED_LOOP && before != SEA_STATE_ARMED && before != after) {
         violation("stimulation goes on without a fresh handshake");
     }
@@ -449,7 +452,7 @@ static digest_t digest(void)
     c.session = core->session != 0;
     c.sensing_bad = core->sensing_bad;
     c.not_finite = core->not_finite;
-    c.seen = 0; /* the samples of an observation always follow the ones before: nothing is decided on it */
+    c.shaken = world.shaken;
     c.grounded = world.grounded;
     const uint64_t *words = (const uint64_t *)(const void *)&c;
     digest_t d = {UINT64_C(0x9e3779b97f4a7c15), UINT64_C(0xc2b2ae3d27d4eb4f)};

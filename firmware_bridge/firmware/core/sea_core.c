@@ -158,7 +158,22 @@ static void measure(sea_core_t *core, uint32_t amplitude_uA, const sea_given_t *
     }
 }
 
-/* The one place where pulses come from: every limit is inside the amplitude by now, or is judged here. */
+/* Whether electrode and dose allow a pulse now. */
+static bool may_give(sea_core_t *core, uint32_t amplitude_uA, uint16_t width_us)
+{
+    bool may = false;
+    if (!sea_envelope_complies(&core->envelope, &core->effective, amplitude_uA)) {
+        fault(core, SEA_FAULT_ELECTRODE, SEA_CAUSE_COMPLIANCE);
+    } else if (!sea_envelope_dose_allows(&core->envelope, &core->effective, amplitude_uA, width_us)) {
+        core->faults |= SEA_FAULT_DOSE;
+        count(&core->counters.slots_dose);
+    } else {
+        may = true;
+    }
+    return may;
+}
+
+/* The one place where pulses come from. */
 static void give_pulse(sea_core_t *core, uint32_t amplitude_uA, uint16_t width_us)
 {
     const int32_t amplitude = (int32_t)amplitude_uA; /* the limits keep it far below 2^31 */
@@ -167,15 +182,6 @@ static void give_pulse(sea_core_t *core, uint32_t amplitude_uA, uint16_t width_u
         .amplitude_uA = {-amplitude, amplitude + UNBALANCE_UA}, /* cathodic first */
         .width_us = {width_us, width_us},
     };
-    if (!sea_envelope_complies(&core->envelope, &core->effective, amplitude_uA)) {
-        fault(core, SEA_FAULT_ELECTRODE, SEA_CAUSE_COMPLIANCE);
-        return;
-    }
-    if (!sea_envelope_dose_allows(&core->envelope, &core->effective, amplitude_uA, width_us)) {
-        core->faults |= SEA_FAULT_DOSE;
-        count(&core->counters.slots_dose);
-        return;
-    }
     sea_given_t given = {0};
     core->pulsed = true;
     core->last_pulse_us = core->now_us;
@@ -223,7 +229,8 @@ static void give_slot(sea_core_t *core, uint64_t due_us)
         core->faults |= SEA_FAULT_LATE;
     } else if (core->pulsed && core->now_us - core->last_pulse_us < SEA_SLOT_PERIOD_MIN_US) {
         count(&core->counters.slots_too_soon);
-    } else if (amplitude_uA > 0 && count_toggles(core, decision->period_us)) {
+    } else if (amplitude_uA > 0 && may_give(core, amplitude_uA, decision->width_us) &&
+               count_toggles(core, decision->period_us)) {
         give_pulse(core, amplitude_uA, decision->width_us);
     }
 }
@@ -234,7 +241,7 @@ static void give_fixed(sea_core_t *core)
     const sea_fixed_t *fixed = &core->config->fallback;
     const uint32_t amplitude_uA = ramped(core, fixed->width_us);
     core->fixed_us = core->now_us + fixed->period_us;
-    if (amplitude_uA > 0) {
+    if (amplitude_uA > 0 && may_give(core, amplitude_uA, fixed->width_us)) {
         give_pulse(core, amplitude_uA, fixed->width_us);
     }
 }
