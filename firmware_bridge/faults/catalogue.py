@@ -27,7 +27,7 @@ class Row:
     given: dict[str, Any] = field(default_factory=dict)
     free: bool = False  # the host board's clock runs freely
     boards: tuple[str, ...] = BOARDS
-    hands: str | None = None  # what a person does on a real board
+    hands: dict[str, Any] | None = None  # what a person does on a real board, and what must follow
     allow: tuple[str, ...] = ()  # rules that the fault itself breaks
 
     def trials_on(self, board: str, full: bool = False) -> int:

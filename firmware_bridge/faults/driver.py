@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from envs.errors import UserError
 from firmware_bridge.codes import State
-from firmware_bridge.faults.rig import MODEL, N_OBS, Rig
+from firmware_bridge.faults.rig import N_OBS, Rig
 from firmware_bridge.layout import Message
 from firmware_bridge.messages import Nack, Renew, SetStim, pack_mask
 from firmware_bridge.observation import Decided, Sampling, cut
@@ -41,9 +41,9 @@ class Driver:
         """A fresh session, armed; whatever was before is over."""
         self.rig.halt()
         client = self.rig.client
-        if client.hello(MODEL, refuse=False).state == State.SAFE_OFF:
+        if client.hello(self.rig.model, refuse=False).state == State.SAFE_OFF:
             self.rig.bench.press_button()
-        client.hello(MODEL)
+        client.hello(self.rig.model)
         client.arm()
         self.decision_id, self.orders, self.samples = 0, [], 0
 

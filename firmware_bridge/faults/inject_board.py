@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+from envs.errors import UserError
 from firmware_bridge.clock import ClockModel, ClockSample
 from firmware_bridge.codes import Cause, ElectrodeFault, NackCode, State
 from firmware_bridge.faults.checker import Expectation
 from firmware_bridge.faults.driver import Driver
 from firmware_bridge.faults.outcome import NotHereError, Outcome, injection
-from firmware_bridge.faults.rig import MODEL, Rig
+from firmware_bridge.faults.rig import Rig
 from firmware_bridge.messages import Electrode, Nack, SetStim, TimeSync, pack_mask
 
 HANG = {"interrupts off": 200, "main loop": 201}  # values of ELECTRODE.fault in a test build: ports/common/bench.h
@@ -70,7 +73,7 @@ def firmware_hangs(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outco
     outcome.said = {"how": how, "host_ms": round(took_ms)}
     outcome.must(took_ms <= given["within_ms"], f"it took {took_ms:.0f} ms of the host's time")
     rig.client.link.read(0.2)
-    answer = rig.client.hello(MODEL, refuse=False)
+    answer = rig.client.hello(rig.model, refuse=False)
     outcome.must(answer.cause == Cause.WATCHDOG, f"the board says {Cause(answer.cause).name}, not WATCHDOG")
     return outcome
 
@@ -93,7 +96,7 @@ def power_loss(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
     if how == "reset":
         time.sleep(0.3)
     rig.advance(100_000)
-    answer = rig.client.hello(MODEL, refuse=False)
+    answer = rig.client.hello(rig.model, refuse=False)
     outcome = Outcome(at, [Expectation(restart=True, state="IDLE", causes=("POWER_ON", "RESET"), pulses_max=0)])
     outcome.must(answer.state == State.IDLE, f"the board woke up in {State(answer.state).name}")
     refused = driver.order()
@@ -165,3 +168,39 @@ def clock(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
     rig.advance(100_000)
     outcome.expect.append(Expectation(after_us=at, pulses_max=0, stays="ARMED"))
     return outcome
+
+
+HAND_S = 20  # time for a person to do it
+SETTLE_US = 1_000_000
+
+
+def by_hand(rig: Rig, rng: random.Random, hands: dict[str, Any], said: Callable[[str], None]) -> Outcome:
+    """A person breaks something while the loop is under way; when, only the trace can say."""
+    driver = Driver(rig, rng)
+    driver.begin()
+    at = rig.mark()
+    said(f"now: {hands['do']} (within {HAND_S} s)")
+    before = len(rig.lines())
+    end = time.monotonic() + HAND_S
+    with suppress(UserError):  # a pulled cable takes the port away
+        while time.monotonic() < end:
+            driver.drive(200_000)
+            if any("state" in line and line["state"] != "CLOSED_LOOP" for line in rig.lines()[before + 1 :]):
+                break
+    said("now: put everything back as it was")
+    with suppress(UserError):
+        rig.advance(SETTLE_US)
+    restart = bool(hands.get("restart"))
+    lease_ms = driver.lease_ms if "LEASE_ENDED" in hands["causes"] else None
+    return Outcome(
+        at,
+        [
+            Expectation(
+                after_us=at,
+                state=hands["state"],
+                causes=tuple(hands["causes"]),
+                lease_ms=lease_ms,
+                restart=restart,
+            )
+        ],
+    )

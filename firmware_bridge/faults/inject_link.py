@@ -17,7 +17,7 @@ from firmware_bridge.faults.checker import Expectation
 from firmware_bridge.faults.driver import LEASE_MS, RENEW_US, Driver
 from firmware_bridge.faults.host import Hosts
 from firmware_bridge.faults.outcome import Outcome, injection
-from firmware_bridge.faults.rig import MODEL, Rig
+from firmware_bridge.faults.rig import Rig
 from firmware_bridge.messages import Ack, Arm, Heartbeat, Nack, Renew, Status, Stop
 
 LEASE_US = 1000 * LEASE_MS
@@ -43,7 +43,7 @@ def host_killed(rig: Rig, rng: random.Random, _: dict[str, Any]) -> Outcome:
     """A host in a process of its own, on the other end of a pty, is killed with SIGKILL."""
     rig.halt()
     if rig.hosts is None:
-        rig.hosts = rig.keep(Hosts(MODEL))
+        rig.hosts = rig.keep(Hosts(rig.model))
     cable = faulty.Proxy(rig.link.inner)
     try:
         rig.hosts.start(cable.port)
@@ -268,7 +268,7 @@ def wrong_hash(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
     rig.client.stop()
     at = rig.mark()
     name = given["hashes"][rng.randrange(len(given["hashes"]))]
-    values: dict[str, Any] = {"model_hash": MODEL, name: rng.randbytes(32)}
+    values: dict[str, Any] = {"model_hash": rig.model, name: rng.randbytes(32)}
     model = values.pop("model_hash")
     answer = rig.client.hello(model, refuse=False, **values)
     outcome = Outcome(at, [Expectation(after_us=at, pulses_max=0, stays="IDLE")], said={"wrong": name})
@@ -305,7 +305,7 @@ def recorder(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
     """A host that records is killed with SIGKILL, or its disk fills up."""
     rig.halt()
     if rig.hosts is None:
-        rig.hosts = rig.keep(Hosts(MODEL))
+        rig.hosts = rig.keep(Hosts(rig.model))
     cable = faulty.Proxy(rig.link.inner)
     full = bool(rng.randrange(2))
     with tempfile.TemporaryDirectory(prefix="sea-record-") as folder:

@@ -100,7 +100,7 @@ def artefact(rig: Rig, rng: random.Random, _: dict[str, Any]) -> Outcome:
     outcome = Outcome(at, [Expectation(after_us=at, stays="CLOSED_LOOP")])
     outcome.must(_code(answer) == NackCode.SENSING, f"it was acted on: code {_code(answer)}")
     driver.watch(400_000)
-    outcome.must(rig.client.status().toggles == toggles, "the artefact toggled stimulation")
+    outcome.must(rig.client.status().toggles <= toggles, "the artefact toggled stimulation")
     return outcome
 
 

@@ -17,7 +17,7 @@ from envs.errors import UserError
 from firmware_bridge.bench import Bench
 from firmware_bridge.board import HostBoard, find_board
 from firmware_bridge.boards import BOARDS, Board
-from firmware_bridge.client import BoardClient
+from firmware_bridge.client import NO_MODEL, BoardClient
 from firmware_bridge.codec import Frame, encode
 from firmware_bridge.codes import Cause, State
 from firmware_bridge.faults.host import Hosts
@@ -95,6 +95,7 @@ class Rig:
         self._lines: list[dict[str, Any]] = []
         self._read_bytes = 0
         self.restarts = 0
+        self.model = MODEL
         self.board: Board | None = None
         self.hosts: Hosts | None = None  # made by the first row that kills one
         self._stack, self._kept = ExitStack(), ExitStack()
@@ -131,6 +132,8 @@ class Rig:
         self.link = FaultyLink(SerialLink(port))
         self.link.now_us = self.now
         self.client = self._stack.enter_context(BoardClient(self.link))
+        if self._port is not None:  # it holds what it holds
+            self.model = self.client.hello(NO_MODEL, refuse=False).model_hash
 
     def close(self) -> None:
         """End the board, if this rig started it."""

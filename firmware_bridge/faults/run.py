@@ -20,6 +20,7 @@ PASS, FAIL, ABSENT, SKIPPED = "pass", "FAIL", "not there", "skipped by the perso
 KEEP_FINDINGS = 20  # of a row: enough to see what is wrong
 
 Ask = Callable[[Row], bool]  # a person is asked to break something; False: skipped
+Say = Callable[[str], None]  # and told when
 
 
 @dataclass
@@ -77,6 +78,7 @@ class Settings:
     port: str | None = None  # a board that runs already
     electrode: str | None = None
     ask: Ask | None = None
+    say: Say = print
 
 
 def run_rows(rows: Sequence[Row], settings: Settings) -> list[RowResult]:
@@ -95,6 +97,8 @@ def run_rows(rows: Sequence[Row], settings: Settings) -> list[RowResult]:
 
 
 def _trials(row: Row, settings: Settings) -> int:
+    if settings.port is not None and row.hands and settings.trials is None:
+        return 1
     return settings.trials if settings.trials is not None else row.trials_on(settings.board, settings.full)
 
 
@@ -117,7 +121,8 @@ def _run_row(row: Row, settings: Settings) -> RowResult:
     ) as rig:
         for k in range(_trials(row, settings)):
             try:
-                trial = run_trial(rig, row, random.Random(f"{settings.seed} {row.name} {k}"))
+                by_hand = settings.say if settings.port is not None and row.hands else None
+                trial = run_trial(rig, row, random.Random(f"{settings.seed} {row.name} {k}"), by_hand)
             except NotHereError as error:
                 result.verdict = ABSENT
                 result.problems.append(str(error))
@@ -152,8 +157,8 @@ def _count(result: RowResult, trial: Trial, k: int) -> None:
         result.verdict = FAIL
 
 
-def run_trial(rig: Rig, row: Row, rng: random.Random) -> Trial:
-    """One trial, judged.
+def run_trial(rig: Rig, row: Row, rng: random.Random, by_hand: Say | None = None) -> Trial:
+    """One trial, judged; ``by_hand``: a person injects it and is told when.
 
     Raises:
         NotHereError: this board cannot suffer this fault.
@@ -162,7 +167,10 @@ def run_trial(rig: Rig, row: Row, rng: random.Random) -> Trial:
     trace = rig.lines()
     before = len(trace)
     state = next((line["state"] for line in reversed(trace) if "state" in line), None)
-    outcome = INJECTIONS[row.injection](rig, rng, row.given)
+    if by_hand is not None and row.hands:
+        outcome = inject_board.by_hand(rig, rng, row.hands, by_hand)
+    else:
+        outcome = INJECTIONS[row.injection](rig, rng, row.given)
     lines = rig.lines()[before:]
     findings = [finding for finding in check(lines, state=state) if finding.rule not in row.allow]
     for wanted in outcome.expect:

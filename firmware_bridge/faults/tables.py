@@ -21,10 +21,11 @@ def head(settings: Settings, rows: str = "") -> dict[str, Any]:
     words = ["sea-dbs faults", f"--board {settings.board}", f"--seed {settings.seed}"]
     words += [f"--rows {rows}"] if rows else []
     words += [f"--trials {settings.trials}"] if settings.trials is not None else []
+    words += [f"--port {settings.port}"] if settings.port else []
     words += ["--full"] if settings.full else []
     words += [f"--broken {settings.broken}"] if settings.broken else []
     return {
-        "board": settings.board,
+        "board": settings.board if settings.port is None else settings.port,
         "seed": settings.seed,
         "date": datetime.now(tz=UTC).date().isoformat(),
         "commit": (git_commit() or "unknown")[:12],

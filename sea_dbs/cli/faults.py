@@ -79,6 +79,7 @@ def faults(
         port=port,
         electrode=electrode,
         ask=_ask if port else None,
+        say=lambda text: typer.echo(text, err=True),
     )
     results = run_rows(chosen, settings)
     said = head(settings, rows)
@@ -93,7 +94,7 @@ def faults(
 
 
 def _ask(row: Row) -> bool:
-    typer.echo(f"\n{row.name}: {row.fault}. By hand: {row.hands}.")
+    typer.echo(f"\n{row.name}: {row.fault}. By hand: {row.hands['do'] if row.hands else ''}.")
     return typer.confirm("Are you at the board, and shall this be tried now?", default=False)
 
 
