@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from firmware_bridge.limits import LIMITS, Effective, dose_cap_aJ, energy_aJ, phase_charge_limits
+from firmware_bridge.stimulators.interface import NO_DEVICE_ENVELOPE
 
 GRACE_US = 20_000  # µs of device time after the end of a lease
 
@@ -39,7 +40,7 @@ def audit(session: Row, decisions: Sequence[Row], pulses: Sequence[Row], events:
     found: list[str] = []
     taken: set[tuple[int, int]] = set()
     before_us: int | None = None
-    ramp = _Ramp(armed)
+    ramp = _Ramp(armed, ramps=NO_DEVICE_ENVELOPE not in session["mode"])
     dose = _Dose()
     for pulse in pulses:
         t = pulse["device_us"]
@@ -67,20 +68,23 @@ def audit(session: Row, decisions: Sequence[Row], pulses: Sequence[Row], events:
 class _Ramp:
     """No faster than the set point may climb; what was ordered, or on the way there."""
 
-    def __init__(self, armed_us: list[int]) -> None:
-        self.armed_us = armed_us
+    def __init__(self, armed_us: list[int], *, ramps: bool) -> None:
+        self.armed_us, self.ramps = armed_us, ramps
         self.t_us, self.amplitude_uA = min(armed_us, default=0), 0
 
     def judge(self, pulse: Row, order: Row | None) -> list[str]:
         t, amplitude, wrong = pulse["device_us"], abs(pulse["amplitude_uA"]), []
         allowed = self.amplitude_uA + (t - self.t_us) * LIMITS["RAMP_UP_UA_S"].value // 1_000_000 + 1  # whole µA
-        if amplitude > allowed:
+        if self.ramps and amplitude > allowed:
             wrong.append(f"has {amplitude} µA where the ramp allows {allowed} µA")
         if order is not None:
             applied = order["applied_amplitude_uA"]
             afresh = any(self.t_us <= armed <= t for armed in self.armed_us)  # it had ramped down meanwhile
             low = 0 if afresh else min(applied, self.amplitude_uA)
-            if not low <= amplitude <= max(applied, self.amplitude_uA):
+            high = max(applied, self.amplitude_uA)
+            if not self.ramps:  # a stimulator without an envelope of its own
+                low = high = applied
+            if not low <= amplitude <= high:
                 wrong.append(f"is not the applied {applied} µA, nor on the way there")
         self.t_us, self.amplitude_uA = t, amplitude
         return wrong
