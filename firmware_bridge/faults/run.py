@@ -42,7 +42,7 @@ class RowResult:
     verdict: str = PASS
     trials: int = 0
     passed: int = 0
-    reaction_ms: list[float] = field(default_factory=list)  # from the fault to the first change of state
+    reaction_ms: list[float] = field(default_factory=list)  # from the fault to the state that must follow
     problems: list[str] = field(default_factory=list)
     said: list[dict[str, Any]] = field(default_factory=list)
     pulses: int = 0
@@ -146,11 +146,11 @@ def _count(result: RowResult, trial: Trial, k: int) -> None:
     result.pulses += sum("pulse" in line for line in trial.lines)
     if trial.outcome.said:
         result.said.append(trial.outcome.said)
-    states = [
-        int(line["t_us"]) for line in trial.lines if "state" in line and line.get("t_us", 0) >= trial.outcome.fault_us
-    ]
-    if states and trial.outcome.expect and trial.outcome.expect[0].state and not trial.outcome.expect[0].restart:
-        result.reaction_ms.append((states[0] - trial.outcome.fault_us) / 1e3)
+    wanted = trial.outcome.expect[0] if trial.outcome.expect else None
+    if wanted is not None and wanted.state is not None and not wanted.restart:
+        after = [line for line in trial.lines if line.get("t_us", 0) >= trial.outcome.fault_us]
+        entered = [int(line["t_us"]) for line in after if line.get("state") == wanted.state]
+        result.reaction_ms += [(t_us - trial.outcome.fault_us) / 1e3 for t_us in entered[:1]]
     if result.shown is None or (wrong and result.verdict == PASS):
         result.shown = trial
     if wrong:
