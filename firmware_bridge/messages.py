@@ -327,8 +327,8 @@ class Electrode(Message):
     residual_pC: Annotated[int, Wire("i32", "pC", "left by each pulse while UNBALANCED")]
     impedance_ohm: Annotated[
         int, Wire("u32", "ohm", "of the electrode; 0 = as usual, 1000; OPEN and SHORT have their own")
-    ]
-    v_max_mV: Annotated[int, Wire("u32", "mV", "at which the output saturates; 0 = as usual, 10000")]
+    ] = 0
+    v_max_mV: Annotated[int, Wire("u32", "mV", "at which the output saturates; 0 = as usual, 10000")] = 0
 
 
 #: Type id kept for FAULT_INJECT of test builds.

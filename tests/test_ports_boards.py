@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +83,11 @@ def test_it_gives_exactly_the_ordered_pulses(rig: PortRig) -> None:
     pulses = rig.bench.advance(start + 16 * PERIOD_US)
     check_on_grid(pulses, due)
     check_pulses(pulses)
-    assert {pulse.amplitude_uA for pulse in pulses} == {-3000}
+    given = [-pulse.amplitude_uA for pulse in pulses]  # the set point climbs from 0
+    assert given == sorted(given)
+    steps = [b - a for a, b in pairwise(given)]
+    apart = [b.t_us - a.t_us for a, b in pairwise(pulses)]
+    assert all(step <= us // 2000 + 1 for step, us in zip(steps, apart, strict=True)), "0.5 mA/s"
     assert rig.bench.now_us >= start + 16 * PERIOD_US
     status = rig.client.status()
     assert (status.pulses, status.slots_late, status.slots_lapsed) == (len(due), 0, 0)
