@@ -76,6 +76,7 @@ def host_stalls(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
     """The host stops for 50 ms to 5 s, then goes on as if nothing had been."""
     driver = Driver(rig, rng)
     driver.begin()
+    began = rig.mark()
     driver.drive(400_000)
     stall = rng.randint(given["low_ms"], given["high_ms"]) * 1000
     at = rig.mark()
@@ -88,7 +89,7 @@ def host_stalls(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
         return outcome
     if stall <= LEASE_US + 20_000:
         return outcome  # too near the end to be told in advance
-    outcome.expect.append(lost_host(at))
+    outcome.expect.append(lost_host(at if rig.stepped else began))
     outcome.must(isinstance(answer, Nack) and answer.code == NackCode.STATE, "a RENEW revived the loop after FALLBACK")
     refused = driver.order()
     outcome.must(isinstance(refused, Nack), "an order was taken without a fresh handshake")
