@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from firmware_bridge.limits import LIMITS, Effective, dose_cap_aJ, energy_aJ, phase_charge_limits
-from firmware_bridge.stimulators.interface import NO_DEVICE_ENVELOPE
+from sea_dbs.report.session_data import NO_DEVICE_ENVELOPE
 
 GRACE_US = 20_000  # µs of device time after the end of a lease
 
