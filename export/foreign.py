@@ -20,13 +20,13 @@ from envs.errors import UserError
 from envs.stimulation import PLANT_MS_PER_US, UA_CM2_PER_UA
 from envs.untrusted import MAX_YAML_BYTES, load_yaml, read_bounded
 from export.graph import BATCH, Interface, check_interface, strip_build_traces
+from export.manifest import MAX_BYTES
 from export.precision import to_half
 from export.runner import OnnxRunner
 from export.source import Source
 from sea_dbs.config import config_from_mapping
 
 OPSETS = range(17, 22)  # onnx operator sets that FP16, INT8 and C were made from in the tests
-MAX_BYTES = 256 << 20  # four times the paper's actor: no policy for a board is larger
 
 
 class PolicyManifest(BaseModel):

@@ -11,6 +11,7 @@ from envs.errors import UserError
 from sea_dbs.files import read_json, write_json
 
 MANIFEST = "manifest.json"
+MAX_BYTES = 256 << 20  # of an ONNX file, four times the paper's actor: no policy for a board is larger
 
 
 class _Part(BaseModel):

@@ -11,14 +11,12 @@ from numpy.typing import NDArray
 from envs.errors import UserError
 from envs.untrusted import read_bounded
 from export import manifest as manifests
-from export.manifest import Manifest
+from export.manifest import MAX_BYTES, Manifest
 from export.runner import OnnxRunner, open_session
 from sea_dbs.controllers import check_observation, decide
 from sea_dbs.extras import need
 
 __all__ = ["OnnxPolicy", "open_session"]
-
-MAX_BYTES = 256 << 20  # four times the paper's actor: no policy for a board is larger
 
 
 class OnnxPolicy:

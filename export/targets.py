@@ -12,6 +12,7 @@ C = "c"
 BOARDS = {"m4f": "qemu-m4f", "m7": "qemu-m7", "m55": "qemu-m55"}  # target -> board
 TARGETS = (C, *BOARDS)
 HALF_PRECISION = ("m55",)  # cores that compute in half precision; elsewhere it would only save flash
+BYTES = {"int8": 1, "fp16": 2, "fp32": 4}  # of a weight
 INTEGER = "integer.npz"
 
 

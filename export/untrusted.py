@@ -9,7 +9,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from envs.errors import UserError
-from export.policy import MAX_BYTES
+from export.manifest import MAX_BYTES
 
 MAX_NODES = 10_000
 MAX_VALUES = 1 << 24  # of one tensor between two operators, at one observation: 64 MB of float32

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from envs.basal_ganglia import OBSERVATION_SCALE
 from envs.config import EnvConfig
 from envs.errors import UserError
-from firmware_bridge.sources import UNIT, Observation, check_rate, check_values
+from firmware_bridge.source_values import UNIT, Observation, check_rate, check_values
 from sea_dbs.extras import need
 
 RESOLVE_S = 5.0  # s of host time within which a stream must be found

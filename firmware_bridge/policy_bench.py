@@ -109,6 +109,26 @@ def callgrind(policy_c: Path, observations: NDArray[np.int8], *, level: str = "-
         return int(found[1]) / len(observations)
 
 
+def check_tools(targets: Sequence[str]) -> None:
+    """Whether every tool of some targets is here, asked before hours of work.
+
+    Raises:
+        UserError: the first that is not, with the line that installs it.
+    """
+    if any(target in HOST_TARGETS for target in targets):
+        _tool("gcc", "apt-get install gcc libc6-dev")
+        _clang()
+        _tool("valgrind", "apt-get install valgrind")
+    for target in targets:
+        if target in EMULATED:
+            find_target(target).compiler()
+            qemu()
+
+
+def _clang() -> str:
+    return shutil.which("clang") or _tool("clang-14", "apt-get install clang-14")
+
+
 def _tool(name: str, apt: str) -> str:
     found = shutil.which(name)
     if found is None:
@@ -118,10 +138,7 @@ def _tool(name: str, apt: str) -> str:
 
 def _host_program(target: str, policy_c: Path, folder: Path) -> Path:
     _, family, level = target.split("-")
-    if family == "gcc":
-        compiler = _tool("gcc", "apt-get install gcc libc6-dev")
-    else:
-        compiler = shutil.which("clang") or _tool("clang-14", "apt-get install clang-14")
+    compiler = _tool("gcc", "apt-get install gcc libc6-dev") if family == "gcc" else _clang()
     flags = [*WARNINGS, f"-{level}", "-ffp-contract=off", "-I", str(CORE), "-I", str(BENCH)]
     program = folder / "bench"
     run_compiler(compiler, [*flags, "-o", str(program), str(BENCH / "host.c"), str(policy_c)], f"the policy ({target})")

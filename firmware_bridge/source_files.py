@@ -13,7 +13,7 @@ from envs.basal_ganglia import OBSERVATION_SCALE
 from envs.config import EnvConfig
 from envs.errors import UserError
 from envs.npz import read_npz
-from firmware_bridge.sources import Observation, check_rate, check_values
+from firmware_bridge.source_values import Observation, check_rate, check_values
 from sea_dbs.files import sha256_file
 from sea_dbs.report.session_data import read_session
 

@@ -15,25 +15,22 @@ sent, and nothing is filled in.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.basal_ganglia import OBSERVATION_MAX, OBSERVATION_SCALE, BasalGangliaEnv
+from envs.basal_ganglia import OBSERVATION_SCALE, BasalGangliaEnv
 from envs.config import EnvConfig
 from envs.errors import UserError
 from envs.registration import with_layers
 from envs.wrappers import BetaThresholdReward
+from firmware_bridge.source_values import Observation
 from sea_dbs.rollout import Env
 
 PLANT = "plant"
 NO_PLANT = "no plant was driven: what was decided changed nothing that was observed"
-UNIT = "spikes²/s²"
-RATE_SHARE = 1e-3  # share by which a stated rate may differ from the preset's
-Observation = NDArray[np.float32]
 
 
 class Source(Protocol):
@@ -155,29 +152,3 @@ def source_of(env: Env) -> SourceEnv | None:
     """The source's environment inside all wrappers; None: a plant's."""
     inner = env.unwrapped
     return inner if isinstance(inner, SourceEnv) else None
-
-
-def check_values(values: NDArray[Any], place: str, first: int = 0) -> None:
-    """Refuse what is no P_beta/1000: values that are not finite, negative or beyond the observation's bound.
-
-    Raises:
-        UserError: names the value (as P_beta) and its place: ``place`` and index from ``first``.
-    """
-    values = np.asarray(values, np.float64)
-    wrong = np.argwhere(~(np.isfinite(values) & (values >= 0.0) & (values <= OBSERVATION_MAX)))
-    if len(wrong):
-        at = int(wrong[0][0])
-        value = values[at] * OBSERVATION_SCALE
-        top = OBSERVATION_MAX * OBSERVATION_SCALE
-        raise UserError(f"{place}: sample {first + at} is {value:g}: P_beta is finite, from 0 to {top:g} {UNIT}")
-
-
-def check_rate(rate_hz: float, place: str, config: EnvConfig) -> None:
-    """Refuse another sampling rate than the preset's.
-
-    Raises:
-        UserError: names both.
-    """
-    wanted = 1000.0 / config.stride_ms
-    if not (math.isfinite(rate_hz) and abs(rate_hz - wanted) <= RATE_SHARE * wanted):
-        raise UserError(f"{place} has {rate_hz:g} samples a second, the preset '{config.preset}' takes {wanted:g}")

@@ -196,7 +196,10 @@ def _training(rows: list[Row], reach: Reach) -> list[Row]:
         if actual == row.sha256:
             result.append(Row(row.link, row.file, row.sha256, HELD, f"computed from {file}"))
             continue
-        what = "is missing or cannot be read" if actual is None else f"was changed (its hash is {actual[:12]}…)"
+        if not file.is_file():
+            result.append(Row(row.link, row.file, row.sha256, UNREACHED, f"{file} is not there"))
+            continue
+        what = "cannot be read" if actual is None else f"was changed (its hash is {actual[:12]}…)"
         result.append(Row(row.link, row.file, row.sha256, BROKEN, f"{file} {what}"))
     return result
 

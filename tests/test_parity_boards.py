@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -70,12 +69,27 @@ def test_a_policy_that_computes_otherwise_is_found(exported: Path, tmp_path: Pat
     source.write_text(text[:place] + "9" + text[place:].lstrip("-"))  # another bias of the first layer
     with pytest.raises(UserError, match="broken at the link 'source'"):
         compare_boards(other, tmp_path / "a", SMALL, quiet=True)
-    chain.write(other)  # and even where the chain is made to fit
-    call = ["parity", str(other), "--boards", "host", "--real", "4", "--adversarial", "4", "--floats", "1", "--json"]
+    chain.write(other)  # and even where the chain is made to fit, nothing of it is compiled
+    call = ["parity", str(other), "--boards", "host", "--real", "4", "--adversarial", "4", "--floats", "1"]
     done = CliRunner().invoke(app, [*call, "--out", str(tmp_path / "b")])
-    assert done.exit_code == 1
-    assert "logits differ: int8 on host-gcc-O0" in done.output
-    assert not json.loads((tmp_path / "b" / "boards.json").read_text())["all_bit_equal"]
+    assert isinstance(done.exception, UserError)
+    assert "is not what this version makes of the ONNX file" in str(done.exception)
+    assert not (tmp_path / "b").exists()
+    small = Settings(boards=("host",), real=4, adversarial=4, floats=1)
+    result = compare_boards(other, tmp_path / "c", small, quiet=True, own_source=True)
+    assert not result["all_bit_equal"]
+    assert [row["bit_equal"] for row in result["rows"] if row["format"] == "int8"] == [False] * 4
+    assert all(row["bit_equal"] for row in result["rows"] if row["format"] != "int8")
+
+
+def test_a_missing_tool_is_named_before_a_plant_is_simulated(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("firmware_bridge.parity.measure.real_observations", None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for board, words in (("host", "gcc was not found"), ("qemu-m4f", "arm-none-eabi-gcc was not found")):
+        with pytest.raises(UserError, match=words):
+            compare_boards(exported, tmp_path / "out", Settings(boards=(board,)), quiet=True)
 
 
 def test_tables_of_every_format_are_counted(exported: Path) -> None:

@@ -177,7 +177,6 @@ IMAGE = f"export/firmware/{BOARD}/int8"
 SOURCE_C = "export/c/int8/sea_policy.c"
 CHANGES = {
     "settings": (replace_text("run/config.yaml", "seed: 3", "seed: 4"), "training", "config.yaml was changed"),
-    "settings gone": (remove("run/config.yaml"), "training", "config.yaml is missing"),
     "weights": (append("run/policy.pt"), "training", "policy.pt was changed"),
     "manifest's weights": (lambda root: rehash(root, "weights"), "training", "weights was changed"),
     "manifest": (replace_text("export/manifest.json", "3000.0", "4000.0"), "onnx", "manifest.json was changed"),
@@ -227,6 +226,15 @@ def rehash(root: Path, name: str) -> None:
 def other_model(root: Path) -> None:
     path = root / IMAGE / "image.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"model_hash": "00" * 32}))
+
+
+def test_settings_that_are_gone_are_not_reachable(copy: Path) -> None:
+    remove("run/config.yaml")(copy)
+    found = follow(copy)
+    assert found.broken is None
+    row = next(row for row in found.rows if row.file == "config")
+    assert row.verdict == "not reachable"
+    assert "config.yaml is not there" in row.detail
 
 
 @pytest.mark.parametrize("what", CHANGES)

@@ -17,12 +17,13 @@ from export.chain import Chain
 from export.integer import IntegerModel, adversarial, dequantise, quantise, run, weight_bytes
 from export.manifest import Manifest, load
 from export.policy import OnnxPolicy
-from firmware_bridge.images import build_image, policy_source, table_bytes
+from firmware_bridge.images import build_image, check_fits, policy_source, table_bytes
 from firmware_bridge.integer_policy import INTEGER
 from firmware_bridge.observation import decide_integer
 from firmware_bridge.parity.energy import MCU, estimate
 from firmware_bridge.parity.observations import real_observations
-from firmware_bridge.policy_bench import EMULATED, HOST_TARGETS, callgrind, run_policy
+from firmware_bridge.policy_bench import EMULATED, HOST_TARGETS, callgrind, check_tools, run_policy
+from firmware_bridge.rederive import check_source
 from sea_dbs.files import atomic_write, prepare_output_dir, read_json, sha256_file, sha256_json, write_json
 from sea_dbs.manifest import machine
 from sea_dbs.progress import progress
@@ -88,12 +89,23 @@ class Row:
 
 
 def compare_boards(
-    folder: Path, out: Path, settings: Settings, *, overwrite: bool = False, resume: bool = False, quiet: bool = False
+    folder: Path,
+    out: Path,
+    settings: Settings,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    quiet: bool = False,
+    own_source: bool = False,
 ) -> dict[str, Any]:
     """Compare and write ``boards.json``, ``boards.md``, ``boards.png``; the result. A stopped comparison can go on.
 
+    An export's C source is compiled and run only if it follows from its ONNX file; ``own_source`` waives that for a
+    caller who has written the source.
+
     Raises:
-        UserError: the export's chain is broken, it holds no integer model, a tool is missing, or a policy does not fit.
+        UserError: the export's chain is broken, it holds no integer model, a tool is missing, a source is not what
+            this version makes, or a policy does not fit. All that before a plant is simulated.
     """
     settings.check()
     manifest, chain = load(folder), Chain.of_folder(folder)
@@ -101,6 +113,13 @@ def compare_boards(
         raise UserError(f"{folder} holds no {INTEGER}: export the run again with --precisions int8 --targets c")
     model = IntegerModel.load(folder / INTEGER)
     formats = [name for name in FORMATS if (folder / "c" / name / "sea_policy.c").is_file()]
+    for name in formats:
+        targets = _targets(name, settings.boards)
+        check_tools(targets)
+        for target in set(targets) & set(EMULATED):
+            check_fits(target, *table_bytes(policy_source(folder, name).read_text()))
+        if targets and not own_source:
+            check_source(folder, name)
     prepare_output_dir(out, overwrite=overwrite, resume=resume)
     real, hostile = _observations(folder, out, manifest, model, settings, quiet)
     rows: list[Row] = []

@@ -98,6 +98,7 @@ def export(
         source = read_foreign(onnx, manifest)
     else:
         raise UserError("export takes a run folder, or --onnx FILE with --manifest FILE, and not both")
+    _check_boards(source.parameters, settings.targets, settings.precisions)
     described, rows = export_source(source, out, settings)
     for row in rows:
         if row.policy == source.name and row.precision in described.precisions:
@@ -113,6 +114,18 @@ def export(
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _check_boards(parameters: int, targets: Sequence[str], precisions: Sequence[str]) -> None:
+    """Whether each board has a compiler and room for the policy, asked before a plant is simulated."""
+    from export.targets import BYTES, images
+
+    for board, name in images(targets, precisions):
+        from firmware_bridge.images import check_fits
+        from firmware_bridge.targets import find_target
+
+        find_target(board).compiler()
+        check_fits(board, parameters * BYTES[name])
 
 
 def _images(out: Path, targets: Sequence[str], precisions: Sequence[str]) -> None:
