@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from envs.config import PRESETS, env_config
 from envs.errors import UserError
+from firmware_bridge.plan import SessionPlan, prepare
 from sea_dbs.controllers import (
     CLASSICAL,
     HEALTHY_P75,
@@ -185,3 +186,13 @@ def test_a_name_with_a_file_takes_its_parameters(tmp_path: Path) -> None:
     )
     replayed = make_controller(f"replayed:{tmp_path / 'evaluation.json'}", 2, 20_000)
     assert replayed.act(_seen(0.4)).tolist() == [[0, 1]]
+
+
+def test_a_session_takes_them_by_name_and_by_file(tmp_path: Path) -> None:
+    parts = prepare(SessionPlan(out=tmp_path / "out", controller="pi", preset="realtime", steps=5))
+    assert isinstance(parts.controller, PIFrequency)
+    assert parts.controller.decision_s == pytest.approx(0.02)
+    tuned = {"kind": "tuned", "controller": "pattern", "parameters": {"mask": "10", "slot_hz": 50.0}}
+    (tmp_path / "tuned.json").write_text(json.dumps(tuned))
+    parts = prepare(SessionPlan(out=tmp_path / "out", controller=f"pattern:{tmp_path}", preset="realtime", steps=5))
+    assert isinstance(parts.controller, Pattern)
