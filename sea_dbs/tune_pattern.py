@@ -19,12 +19,14 @@ from sea_dbs.progress import progress
 from sea_dbs.seeds import held_out_seeds, search_seeds
 from sea_dbs.statistics import interval, iqm
 from sea_dbs.tasks import Task
-from sea_dbs.trials import MakeVector, make_vector, run_trials
+from sea_dbs.trials import MakeVector, Values, make_vector, run_trials
 
 STATE = "search.partial.json"
 PICTURE = "tuning.png"
 TOURNAMENT = 3  # patterns that compete for being a parent
 ELITE = 2  # patterns that go on unchanged
+SHORTLIST = 6  # patterns that are compared once more, on fresh search plants, beside the regular train
+FRESH = 8  # fresh search plants: few plants and many patterns choose by luck
 
 Mask = NDArray[np.int8]
 
@@ -148,7 +150,9 @@ def tune_pattern(
     quiet: bool = False,
     make: MakeVector = make_vector,
 ) -> dict[str, Any]:
-    """Search, confirm on held-out plants, and write tuned.json and tuning.png into ``out``.
+    """Search, choose among the best on fresh search plants, confirm on held-out ones.
+
+    Writes tuned.json and tuning.png into ``out``.
 
     Returns:
         What tuned.json holds: ``parameters`` (mask and slot rate), ``history``, and ``confirmation``: on held-out
@@ -160,17 +164,15 @@ def tune_pattern(
     plan.check()
     prepare_output_dir(out, overwrite=overwrite, resume=resume)
     seeds = search_seeds(plan.seeds)
-    slots, slot_us = round(plan.slot_hz), Fraction(1_000_000) / Fraction(plan.slot_hz)
+    slots = round(plan.slot_hz)
 
     def percent(masks: Sequence[Mask]) -> list[float]:
-        trains = [Pattern(slots, slot_us, "".join(map(str, mask))) for mask in masks]
-        trials = run_trials(plan.task(), trains, seeds, plan.seconds, make=make)
-        return [100.0 * float(np.mean(one.beta / untreated)) for one in trials]
+        return _percent(plan, [_text(mask) for mask in masks], seeds, untreated, make)
 
     state = _resumed(out, plan)
     if state is None:
         [never] = run_trials(plan.task(), [Never(slots)], seeds, plan.seconds, make=make)
-        masks = ["".join(map(str, mask)) for mask in first_generation(plan)]
+        masks = [_text(mask) for mask in first_generation(plan)]
         state = {"plan": asdict(plan), "untreated": never.beta.tolist(), "masks": masks, "known": {}, "history": []}
     untreated = np.array(state["untreated"])
     known: dict[str, float] = state["known"]
@@ -185,15 +187,17 @@ def tune_pattern(
             if len(state["history"]) >= plan.generations:
                 break
             following = offspring([_mask(one) for one in state["masks"]], cost, plan, len(state["history"]))
-            state["masks"] = ["".join(map(str, mask)) for mask in following]
+            state["masks"] = [_text(mask) for mask in following]
             write_json(out / STATE, state)
-    best = min(sorted(known), key=lambda mask: known[mask])
-    even = "".join(map(str, regular(plan)))
+    even = _text(regular(plan))
+    chosen = shortlist(plan, known, even, make)
+    best = min(chosen, key=lambda mask: chosen[mask])
     result = {
         "kind": "tuned",
         "controller": "pattern",
         "parameters": {"mask": best, "slot_hz": plan.slot_hz},
         "best": {"mask": best, "beta_percent": known[best]},
+        "shortlist": chosen,
         "regular": {"mask": even, "beta_percent": known[even]},
         "confirmation": confirm(plan, best, make),
         "history": state["history"],
@@ -209,6 +213,14 @@ def tune_pattern(
     atomic_write(out / PICTURE, lambda stream: stream.write(picture))
     (out / STATE).unlink(missing_ok=True)
     return result
+
+
+def shortlist(plan: PatternPlan, known: dict[str, float], even: str, make: MakeVector) -> dict[str, float]:
+    """The best patterns and the regular train on search plants that the search has not met: mask -> % of untreated."""
+    masks = [*sorted(set(known) - {even}, key=lambda mask: (known[mask], mask))[:SHORTLIST], even]
+    seeds = search_seeds(plan.seeds + FRESH)[plan.seeds :]
+    [never] = run_trials(plan.task(), [Never(round(plan.slot_hz))], seeds, plan.seconds, make=make)
+    return dict(zip(masks, _percent(plan, masks, seeds, never.beta, make), strict=True))
 
 
 def confirm(plan: PatternPlan, mask: str, make: MakeVector = make_vector) -> dict[str, Any]:
@@ -228,6 +240,20 @@ def confirm(plan: PatternPlan, mask: str, make: MakeVector = make_vector) -> dic
         "regular_percent_ci95": interval(other),
         "difference_ci95": interval(own - other),
     }
+
+
+def _percent(
+    plan: PatternPlan, masks: Sequence[str], seeds: Sequence[int], untreated: Values, make: MakeVector
+) -> list[float]:
+    """P_beta of each pattern, % of untreated."""
+    slot_us = Fraction(1_000_000) / Fraction(plan.slot_hz)
+    trains = [Pattern(round(plan.slot_hz), slot_us, mask) for mask in masks]
+    trials = run_trials(plan.task(), trains, seeds, plan.seconds, make=make)
+    return [100.0 * float(np.mean(one.beta / untreated)) for one in trials]
+
+
+def _text(mask: Mask) -> str:
+    return "".join(map(str, mask))
 
 
 def _mask(text: str) -> Mask:

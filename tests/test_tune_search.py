@@ -106,7 +106,8 @@ def test_a_search_meets_search_plants_alone_and_a_pattern_is_confirmed_on_held_o
     _tune(PI, tmp_path / "pi", make=Watching)
     assert seen == {SEARCH, SEARCH + 1}
     tune_pattern(SMALL, tmp_path / "pattern", quiet=True, make=Watching)
-    assert seen == {SEARCH, SEARCH + 1, HELD_OUT, HELD_OUT + 1, HELD_OUT + 2}
+    fresh = {SEARCH + SMALL.seeds + k for k in range(patterns.FRESH)}
+    assert seen == {SEARCH, SEARCH + 1, HELD_OUT, HELD_OUT + 1, HELD_OUT + 2} | fresh
 
 
 def test_the_genetic_search_finds_the_toys_groups_within_its_rate(tmp_path: Path) -> None:
@@ -117,6 +118,9 @@ def test_the_genetic_search_finds_the_toys_groups_within_its_rate(tmp_path: Path
     assert best[-1] < result["regular"]["beta_percent"] - 5.0
     assert result["parameters"]["mask"].count("1") == 45
     assert len(result["parameters"]["mask"]) == 130
+    assert result["parameters"]["mask"] == min(result["shortlist"], key=result["shortlist"].__getitem__)
+    assert len(result["shortlist"]) == patterns.SHORTLIST + 1
+    assert result["regular"]["mask"] in result["shortlist"]
     found = result["confirmation"]
     assert found["difference_ci95"][1] < 0.0
     assert found["pulse_hz"] == pytest.approx(45.0)
