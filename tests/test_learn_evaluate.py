@@ -15,6 +15,7 @@ from learn_toy import ToyEnv
 
 from envs.errors import UserError
 from sea_dbs import checkpoint
+from sea_dbs.cli.evaluate import print_table
 from sea_dbs.config import load_config
 from sea_dbs.evaluate import PARTIAL, Plan, evaluate
 from sea_dbs.evaluation_rows import CONSTANT, OPEN_LOOP, Episode, label_silenced, settle_steps
@@ -264,3 +265,16 @@ def test_the_fields_measures_are_those_of_their_definitions(tmp_path: Path) -> N
     assert always["teed_percent_of_130Hz"] == pytest.approx(always["charge_percent_of_130Hz"])
     removed = 100.0 - always["percent_of_untreated"]
     assert always["suppression_efficiency"] == pytest.approx(removed / (100 * 50 / 130), rel=0.05)
+
+
+def test_the_printed_table_shows_every_controller_and_its_tracking_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = _evaluate(_policy(tmp_path / "run", 1.0), tmp_path / "out", "never", "pi", "policy", seeds=2)
+    print_table(result["rows"])
+    said = capsys.readouterr().out
+    assert "2 held-out plants" in said
+    assert said.count("silenced") + said.count("observation") >= 2
+    assert "PI 19.3 Hz" in said
+    print_table([{**result["rows"][0], "tracking_error_percent": None}])  # a healthy plant has none
+    assert "never" in capsys.readouterr().out
