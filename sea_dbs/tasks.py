@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from envs.config import EnvConfig, env_config, nearest
+from envs.config import PRESETS, EnvConfig, env_config, nearest
 from envs.errors import UserError
 
 
@@ -39,6 +39,12 @@ TASKS: dict[str, Task] = {
     "realtime-clean": Task("realtime", {}, "a decision every 20 ms, nothing in the way"),
     "healthy": Task("paper", {"pd": 0.0}, "the healthy plant: how much is stimulated for nothing"),
     "drift": Task("paper", {"drift": "disease"}, "severity falls during the episode, as when levodopa sets in"),
+}
+# Every other preset is a task as it stands; the released code's oddities are for comparison, not for control.
+TASKS |= {
+    name: Task(name, {}, f"the preset {name}")
+    for name, values in PRESETS.items()
+    if name not in TASKS and values.get("mode") != "reference"
 }
 
 
