@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from envs.biomarkers.multitaper import beta_trace
 from envs.config import EnvConfig, env_config
 from envs.errors import UserError
+from envs.measures import Measures
 from envs.plant.inputs import SmcQueue, SmcRenewal, round_half_up
 from envs.plant.kernels import AnyPlant, plant_type
 from envs.plant.network import Record
@@ -20,11 +21,12 @@ from envs.plant.pallidum import H
 from envs.plant.ranges import check_seed
 from envs.plant.single import FastPlant
 from envs.plant.state import Network, draw_network
+from envs.signals import LFP_BETA_SCALE, LFP_SCALE, RATE_SCALE_HZ, LfpTrack, slot_edges, slot_rates
 from envs.stimulation import CurrentBuilder, MaskSource, Pulse, PulseSource
 
 OBSERVATION_SCALE = 1000.0  # P_beta per unit of observation, SEA-DBS paper Eq. 4
 OBSERVATION_MAX = 100.0  # bound of the space: P_beta 100,000; the plant gives 0.1 to 0.8
-STATE_VERSION = 2
+STATE_VERSION = 3
 Inputs = tuple[NDArray[np.float64], NDArray[np.float64]]  # SMC and stimulation current at each new sample (µA/cm²)
 PULSE_MEMORY_MS = 20.0  # ms beyond the observed windows for which pulses are remembered, for artefacts
 
@@ -57,14 +59,21 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         self.thresholds: NDArray[np.float64] | None = None
         self._window = round(c.window_ms / c.dt_ms)
         self._stride = round(c.stride_ms / c.dt_ms)
-        self._new_windows = round(c.decision_ms / c.stride_ms)
-        self._history = self._window + (c.n_obs - 1) * self._stride  # samples that the observed windows reach back
-        self._plant_type = type(self).plant_type or plant_type(c.kernel, c.precision)
+        self._n_windows = c.n_obs if c.view == "trace" else 1  # windows of P_beta observed
+        self._new_windows = min(round(c.decision_ms / c.stride_ms), c.n_obs) if c.view == "trace" else 1
+        # samples that the observed windows (and slots) reach back
+        self._history = self._window + (self._n_windows - 1) * self._stride
+        if c.view == "slots":
+            self._history = max(self._history, round(c.n_obs * c.slot_ms / c.dt_ms))
+        self._plant_type = type(self).plant_type or plant_type(c.kernel, c.precision, c.measures)
         self.plant: AnyPlant | None = None
         self.spikes: NDArray[np.int64] = np.zeros((0, 2), dtype=np.int64)  # GPi spikes that the windows can hold
         self._charge_now, self._began = 0.0, list[int]()  # of the decision under way
         self.pulse_samples: NDArray[np.int64] = np.zeros(0, dtype=np.int64)  # where pulses began, as far back
         self.trace: NDArray[np.float64] = np.zeros(0)  # P_beta of the observed windows, oldest first
+        self.lfp: LfpTrack | None = None  # the LFP as a device records it, where it is observed or measured
+        self.lfp_trace: NDArray[np.float64] = np.zeros(0)  # its 13-35 Hz power (µA/cm²)², windows as in trace
+        self.measures: Measures | None = None  # with config.measures
 
     # -- Gymnasium ---------------------------------------------------------------------------------------------------
 
@@ -102,7 +111,8 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         else:
             self._smc = SmcRenewal(rng, c.dt_ms)
         network = network or draw_network(self.np_random, c.pd)
-        return network, (self._smc.take(n), np.zeros(n))
+        self.measures = Measures(c) if c.measures else None
+        return network, (self._take_smc(n, 0), np.zeros(n))
 
     def finish_reset(self, plant: AnyPlant, record: Record) -> tuple[NDArray[np.float32], dict[str, Any]]:
         """Second half of a reset: the plant as advanced, and what happened in it."""
@@ -112,8 +122,11 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         self._step_count = self._pulses = 0
         self._charge = self._duty = 0.0
         self.pulse_samples = np.zeros(0, dtype=np.int64)
-        self.trace = self._beta(c.n_obs)
-        return self._observation(), self._info(0, 0.0, 0.0)
+        self.lfp = LfpTrack(c) if c.obs == "lfp" or c.measures else None
+        self.lfp_trace = np.zeros(0)
+        self.trace = self._beta(self._n_windows)
+        above = self._watch([record], self._n_windows)
+        return self._observation(), {**self._info(0, 0.0, 0.0), **above}
 
     def step(self, action: NDArray[np.int8]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Apply one decision: ``slots`` slots from now on."""
@@ -142,24 +155,27 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
                 self._current.add(pulse)
                 self._began.append(self._origin + round(pulse.t_us / (1000.0 * self.config.dt_ms)))
                 self._charge_now += pulse.charge_nC_cm2
-            yield self._smc.take(stop - start), self.efficacy * self._current.take(stop - start)
+            yield (
+                self._take_smc(stop - start, self._origin + clock + start),
+                self.efficacy * self._current.take(stop - start),
+            )
 
     def finish_step(self, records: Sequence[Record]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Second half of a step: the plant was advanced by all pieces, and this is what happened."""
         charge, pulses = self._charge_now, len(self._began)
         self.spikes = np.concatenate([self.spikes, *(record.gpi_spikes for record in records)])
         self.pulse_samples = np.concatenate([self.pulse_samples, np.array(self._began, dtype=np.int64)])
-        self.trace = np.concatenate([self.trace, self._beta(min(self._new_windows, self.config.n_obs))])
-        self.trace = self.trace[-self.config.n_obs :]
+        self.trace = np.concatenate([self.trace, self._beta(self._new_windows)])[-self._n_windows :]
+        above = self._watch(records, self._new_windows)
         self._forget()
         self._step_count += 1
         self._pulses += pulses
         self._charge += charge
         duty = pulses / self.config.slots
         self._duty += (duty - self._duty) / self._step_count
-        observation = self._observation()
         truncated = self._step_count >= self.config.episode_steps
-        return observation, -float(np.mean(observation)), False, truncated, self._info(pulses, charge, duty)
+        info = {**self._info(pulses, charge, duty), **above}
+        return self._observation(), -float(np.mean(self.beta)), False, truncated, info
 
     @property
     def time_ms(self) -> float:
@@ -206,12 +222,12 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
 
     # -- observation -------------------------------------------------------------------------------------------------
 
-    def _beta(self, n_windows: int) -> NDArray[np.float64]:
+    def _beta(self, n_windows: int, spikes: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
         """P_beta of the newest ``n_windows`` windows; the last one ends with the current sample."""
         assert self.plant is not None
         ends = self.plant.sample - np.arange(n_windows - 1, -1, -1) * self._stride
         return beta_trace(
-            self.spikes,
+            self.spikes if spikes is None else spikes,
             ends - self._window,
             self._window,
             self.config.dt_ms,
@@ -226,8 +242,56 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         oldest -= round(PULSE_MEMORY_MS / self.config.dt_ms)
         self.pulse_samples = self.pulse_samples[np.searchsorted(self.pulse_samples, oldest) :].copy()
 
-    def _observation(self) -> NDArray[np.float32]:
+    @property
+    def beta(self) -> NDArray[np.float32]:
+        """P_beta/1000 of the observed windows, oldest first: what rewards are made of, whatever is observed."""
         return (self.trace / OBSERVATION_SCALE).astype(np.float32)
+
+    def _observation(self) -> NDArray[np.float32]:
+        if self.config.view == "slots":
+            return self.slots_seen(self.spikes)
+        if self.config.obs == "lfp":
+            return (self.lfp_trace / LFP_BETA_SCALE).astype(np.float32)
+        return self.beta
+
+    def slots_seen(self, spikes: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The observation of view "slots", (n_obs,): the last n_obs - 1 slots, oldest first, then the newest beta.
+
+        obs "gpi": rate of the GPi (per 100 Hz) in each slot, and P_beta/1000, from these spikes. obs "lfp": mean of
+        the held LFP (per 50 µA/cm²) in each slot, and its 13-35 Hz power (per 160 (µA/cm²)²).
+        """
+        c, n = self.config, self.config.n_obs - 1
+        edges = self._origin + slot_edges(c, self._step_count - n, n)
+        if self.lfp is not None and c.obs == "lfp":
+            seen, beta = self.lfp.slot_means(edges) / LFP_SCALE, self.lfp_trace[-1] / LFP_BETA_SCALE
+        else:
+            seen = slot_rates(spikes, edges, c.dt_ms) / RATE_SCALE_HZ
+            newest = self.trace if spikes is self.spikes else self._beta(1, spikes)
+            beta = newest[-1] / OBSERVATION_SCALE
+        return np.append(seen, beta).astype(np.float32)
+
+    def _take_smc(self, n: int, start: int) -> NDArray[np.float64]:
+        """The next ``n`` samples of the sensorimotor train, which follow sample ``start``."""
+        smc = self._smc.take(n)
+        if self.measures is not None:
+            self.measures.give(smc, start + 1)
+        return smc
+
+    def _watch(self, records: Sequence[Record], n_windows: int) -> dict[str, Any]:
+        """Take in the LFP and what is measured; the part of info that only measures give."""
+        c, plant = self.config, self.ready()
+        if self.lfp is None:
+            return {}
+        self.lfp.add(list(records), self.pulse_samples)
+        windows = n_windows if c.obs == "lfp" else 1
+        ends = plant.sample - np.arange(windows - 1, -1, -1) * self._stride
+        self.lfp_trace = np.concatenate([self.lfp_trace, self.lfp.beta(ends)])[-self._n_windows :]
+        if self.measures is None:
+            return {"lfp_beta": float(self.lfp_trace[-1])}
+        step_ms = c.stride_ms if c.view == "trace" else c.slot_ms
+        above = self.measures.add(records, self.trace[-n_windows:], step_ms)
+        told = self.measures.info(self.spikes, plant.sample, self._origin)
+        return {"lfp_beta": float(self.lfp_trace[-1]), "above_share": above, **told}
 
     def _info(self, pulses: int, charge: float, duty: float) -> dict[str, Any]:
         return {
@@ -293,6 +357,9 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
             "spikes": self.spikes.copy(),
             "pulse_samples": self.pulse_samples.copy(),
             "trace": self.trace.copy(),
+            "lfp_trace": self.lfp_trace.copy(),
+            "lfp": None if self.lfp is None else self.lfp.get_state(),
+            "measures": None if self.measures is None else self.measures.get_state(),
             "origin": self._origin,
             "counts": [self._step_count, self._pulses, self._charge, self._duty],
         }
@@ -319,6 +386,14 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         self.efficacy = float(values["efficacy"])
         self.pulse_samples = np.array(values["pulse_samples"], dtype=np.int64)
         self.spikes, self.trace = np.array(values["spikes"]), np.array(values["trace"])
+        self.lfp_trace = np.array(values["lfp_trace"])
+        self.lfp = self.measures = None
+        if values["lfp"] is not None:
+            self.lfp = LfpTrack(c)
+            self.lfp.set_state(values["lfp"])
+        if values["measures"] is not None:
+            self.measures = Measures(c)
+            self.measures.set_state(values["measures"])
         self._origin = int(values["origin"])
         step_count, pulses, self._charge, self._duty = values["counts"]
         self._step_count, self._pulses = int(step_count), int(pulses)

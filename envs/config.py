@@ -36,7 +36,13 @@ class EnvConfig(BaseModel):
     amplitude_uA_cm2: float = Field(PULSE_AMPLITUDE, gt=0.0, le=400.0)  # µA/cm², released code; 500 diverges
     width_ms: float = Field(PULSE_WIDTH_MS, gt=0.0, le=2.0)  # ms, released code
     beta_threshold: float = Field(0.35, gt=0.0, le=100.0)  # P_beta/1000, SEA-DBS paper Eq. 7
-    reward_signal: Literal["mean", "newest"] = "mean"  # Eq. 7 on the mean of the observation, or on its newest value
+    reward_signal: Literal["mean", "newest"] = "mean"  # Eq. 7 on the mean of the observed windows, or on the newest
+    energy_price: float = Field(0.0, ge=0.0, le=1000.0)  # reward lost by stimulating at 130 Hz; a pulse costs its share
+    obs: Literal["gpi", "lfp"] = "gpi"  # what is observed: the GPi's spikes, or the STN's LFP, blanked around pulses
+    view: Literal["trace", "slots"] = "trace"  # beta of n_obs windows, or n_obs - 1 slots and the newest beta
+    measures: bool = (
+        False  # info tells thalamic relay, 7-35 Hz beta, LFP beta and excursions too; the plant runs slower
+    )
     delay_steps: int = Field(0, ge=0, le=1000)  # decisions by which the observation comes late
     noise_sd: float = Field(0.0, ge=0.0, le=10.0)  # sd of sensing noise, in units of the observation (P_beta/1000)
     artefact: Literal["none", "raw", "blanked"] = "none"  # of a pulse in the recorded spikes, see SpikeArtefact
@@ -62,12 +68,21 @@ class EnvConfig(BaseModel):
         if self.kernel == "reference" and self.precision != "float64":
             raise UserError(f"precision {self.precision} needs the kernel 'fast': the reference kernel is float64")
         span = self.window_ms + (self.n_obs - 1) * self.stride_ms
+        if self.view == "slots":
+            span = max(self.window_ms, self.n_obs * self.slot_ms)
+            self._slots_fit()
+        if self.obs == "lfp":
+            self._lfp_fits()
+        if self.kernel == "reference" and (self.obs == "lfp" or self.measures):
+            raise UserError(
+                "obs 'lfp' and measures need the kernel 'fast': 'reference' records neither LFP nor thalamus"
+            )
         if span + self.dt_ms > self.settle_ms:
             raise UserError(
                 f"settle_ms is {self.settle_ms:g}: the first observation of {self.n_obs} windows needs over {span:g} ms"
             )
         new = self.decision_ms / self.stride_ms
-        if abs(new - round(new)) > 1e-9:
+        if self.view == "trace" and abs(new - round(new)) > 1e-9:
             raise UserError(f"stride_ms {self.stride_ms:g} must divide the decision of {self.decision_ms:g} ms")
         if self.mode == "reference" and self.window_ms > self.decision_ms:
             raise UserError(
@@ -92,6 +107,28 @@ class EnvConfig(BaseModel):
             raise UserError(f"width_ms {self.width_ms:g} is not shorter than the slot of {self.slot_ms:g} ms")
         return self
 
+    def _slots_fit(self) -> None:
+        if self.slots != 1 or self.mode != "recommended" or self.n_obs < 2:
+            raise UserError(
+                f"view 'slots' needs slots 1, mode recommended and n_obs from 2: given are slots {self.slots}, "
+                f"mode {self.mode} and n_obs {self.n_obs}"
+            )
+        if self.reward_signal != "newest":
+            raise UserError(
+                f"reward_signal is '{self.reward_signal}': view 'slots' holds one beta, so allowed is 'newest'"
+            )
+        if self.missing_share > 0.0:
+            raise UserError(f"missing_share is {self.missing_share:g}: view 'slots' knows no losses, allowed is 0")
+
+    def _lfp_fits(self) -> None:
+        if self.artefact == "raw":
+            raise UserError("artefact is 'raw': the LFP is always blanked around pulses, allowed are none and blanked")
+        if self.artefact_ms >= self.slot_ms:
+            raise UserError(f"artefact_ms {self.artefact_ms:g} hides whole slots of {self.slot_ms:g} ms from the LFP")
+        for name in ("window_ms",) if self.view == "slots" else ("window_ms", "stride_ms"):
+            if abs(getattr(self, name) - round(getattr(self, name))) > 1e-9:
+                raise UserError(f"{name} {getattr(self, name):g} is no whole number of LFP samples of 1 ms")
+
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
@@ -102,6 +139,16 @@ PRESETS: dict[str, dict[str, Any]] = {
         "n_obs": 50,
         "episode_steps": 1500,
         "reward_signal": "newest",
+    },
+    "paper-30": {"slots": 30, "stim_hz": 30.0},
+    "pattern": {
+        "slots": 1,
+        "stim_hz": 130.0,
+        "view": "slots",
+        "n_obs": 64,
+        "episode_steps": 1300,
+        "reward_signal": "newest",
+        "energy_price": 2.0,
     },
 }
 

@@ -18,7 +18,7 @@ def make_env(preset: str = "paper", *, patient: Patient | None = None, **overrid
     """The environment of a preset, with reward, patient and sensing as configured.
 
     Args:
-        preset: paper, paper-released or realtime.
+        preset: one of `envs.config.PRESETS`.
         patient: who is treated in every episode; None draws a network at each reset.
         overrides: values of `envs.config.EnvConfig`.
 
@@ -31,8 +31,8 @@ def make_env(preset: str = "paper", *, patient: Patient | None = None, **overrid
 def with_layers(base: BasalGangliaEnv, patient: Patient | None = None) -> Env:
     """An environment with reward, patient and sensing as its configuration says, all of them `envs.wrappers.Layer`."""
     c = base.config
-    env: Env = BetaThresholdReward(base, c.beta_threshold, c.reward_signal)
-    if c.artefact != "none":
+    env: Env = BetaThresholdReward(base, c.beta_threshold, c.reward_signal, c.energy_price, c.decision_ms)
+    if c.artefact != "none" and c.obs == "gpi":  # the LFP is blanked where it is recorded
         env = SpikeArtefact(env, c.artefact, c.artefact_ms)
     env = PatientWrapper(env, patient, DRIFTS[c.drift])
     if c.noise_sd > 0.0:

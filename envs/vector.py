@@ -152,7 +152,9 @@ class BasalGangliaVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int8], NDA
         try:
             begun = [self._begin_reset(i, seeds[i], options[i]) for i in lanes]
             networks, inputs = [network for network, _ in begun], [own for _, own in begun]
-            plant = BatchPlant(networks, self.config.dt_ms, self.config.precision, self.threads)
+            plant = BatchPlant(
+                networks, self.config.dt_ms, self.config.precision, self.threads, relay=self.config.measures
+            )
             records, failures = advance_some(plant, dict(enumerate(inputs)))
         except BaseException:  # refused or interrupted: all lanes stay as they were
             for each in undo:
@@ -211,7 +213,8 @@ class BasalGangliaVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int8], NDA
         plant, places = batch, {i: i for i in inputs}
         if living - set(inputs):  # another length of decision: these advance in a batch of their own
             places = {i: j for j, i in enumerate(inputs)}
-            plant = BatchPlant([network_of(batch, i) for i in inputs], batch.dt_ms, batch.precision, self.threads)
+            own = [network_of(batch, i) for i in inputs]
+            plant = BatchPlant(own, batch.dt_ms, batch.precision, self.threads, relay=batch.relay)
             for i, j in places.items():
                 plant.put(j, network_of(batch, i), batch.take(i))
         records, failures = advance_some(plant, {places[i]: own for i, own in inputs.items()})
@@ -324,7 +327,7 @@ class BasalGangliaVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int8], NDA
             "precision": self.config.precision,
             "networks": [b["plant"] for b in bases],
         }
-        self._batch = BatchPlant.from_state(plants, self.threads)
+        self._batch = BatchPlant.from_state(plants, self.threads, self.config.measures)
         for i, (lane, saved) in enumerate(zip(self._lanes, values["lanes"], strict=True)):
             lane.base.lane = LanePlant(self._batch, i)
             set_env_state(lane.env, saved)

@@ -17,7 +17,7 @@ from envs.errors import UserError
 from envs.untrusted import MAX_YAML_BYTES, load_yaml, read_bounded
 from sea_dbs.files import sha256_json
 
-Preset = Literal["paper", "paper-released", "realtime"]
+Preset = Literal["paper", "paper-released", "realtime", "paper-30", "pattern"]
 ActorName = Literal["compact", "small", "tiny", "paper"]
 CriticTarget = Literal["printed", "mean", "none"]
 Exploration = Literal["gumbel", "epsilon"]
@@ -40,6 +40,8 @@ ENV_KEYS = (
     "amplitude_uA_cm2",
     "width_ms",
     "beta_threshold",
+    "energy_price",
+    "obs",
     "delay_steps",
     "noise_sd",
 )
@@ -67,6 +69,8 @@ class TrainConfig(BaseModel):
     amplitude_uA_cm2: float | None = None  # µA/cm²
     width_ms: float | None = None  # ms
     beta_threshold: float | None = None  # b of Eq. 7, P_beta/1000
+    energy_price: float | None = None  # reward lost by stimulating at 130 Hz
+    obs: Literal["gpi", "lfp"] | None = None  # what is observed: GPi spikes, or the STN's LFP blanked around pulses
     delay_steps: int | None = None  # decisions by which the observation comes late
     noise_sd: float | None = None  # sd of sensing noise, P_beta/1000
 

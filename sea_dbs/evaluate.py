@@ -17,7 +17,16 @@ from envs.errors import UserError
 from sea_dbs import evaluation_figures
 from sea_dbs.checkpoint import POLICY
 from sea_dbs.config import TrainConfig, config_from_mapping
-from sea_dbs.controllers import CLASSICAL, Controller, Periodic, Silenced, TorchPolicy, make_controller
+from sea_dbs.controllers import (
+    NAMES,
+    Controller,
+    Periodic,
+    Replayed,
+    Silenced,
+    TorchPolicy,
+    make_controller,
+    split_name,
+)
 from sea_dbs.evaluation_rows import Episode, label_silenced, settle_steps, table_row
 from sea_dbs.files import atomic_write, prepare_output_dir, read_json, sha256_file, write_json
 from sea_dbs.manifest import machine
@@ -27,7 +36,7 @@ from sea_dbs.train import make_env
 
 EVALUATION = "evaluation.json"
 PARTIAL = "episodes.partial.json"  # finished episodes of an evaluation that was stopped
-KNOWN = (*CLASSICAL, "policy")
+KNOWN = (*NAMES, "policy")
 LOCKSTEP = 8  # environments at once
 RATE_SHARES = (1.0, 0.8, 0.6, 0.4, 0.2)  # of the policy's pulse rate, searched for the best periodic train
 
@@ -46,8 +55,16 @@ class Plan:
     def check(self, config: TrainConfig) -> None:
         """Raise UserError for an unknown controller, or a number out of range."""
         for name in self.controllers:
-            if name not in KNOWN:
+            if name.partition(":")[0] not in KNOWN:
                 raise UserError(f"unknown controller '{name}': choose from {', '.join(KNOWN)}")
+            if name == "replayed" and self.seeds < 2:
+                raise UserError(
+                    "'replayed' plays the policy's decisions on another plant: 2 --seeds or more are needed"
+                )
+        slots, slot_us = config.slots or 0, Fraction(1_000_000) / Fraction(config.stim_hz or 0)
+        for name in self.controllers:  # a file that does not fit is found before anything runs
+            if name not in ("policy", "replayed", "periodic", "random"):
+                make_controller(name, slots, slot_us)
         held_out_seeds(self.seeds)
         least = settle_steps(config) + 1
         if self.steps is not None and not least <= self.steps <= 100_000:
@@ -162,7 +179,7 @@ def _run_plan(bench: Bench, plan: Plan, policy: TorchPolicy) -> tuple[list[dict[
     slots = config.slots or 0
     slot_us = Fraction(1_000_000) / Fraction(config.stim_hz or 0)
     untreated = bench.run(make_controller("never", slots, slot_us), seeds)
-    with_policy = bench.run(policy, seeds) if "policy" in plan.controllers else []
+    with_policy = bench.run(policy, seeds) if {"policy", "replayed"} & set(plan.controllers) else []
     duty = float(np.mean([episode.mean_duty() for episode in with_policy])) if with_policy else 0.5
 
     rows, episodes = [], []
@@ -172,11 +189,13 @@ def _run_plan(bench: Bench, plan: Plan, policy: TorchPolicy) -> tuple[list[dict[
                 ran = untreated
             case "policy":
                 ran = with_policy
+            case "replayed":
+                ran = bench.run(Replayed(slots, [one.decisions for one in with_policy]), seeds)
             case "periodic":
                 ran = bench.run(best_periodic(bench, plan, duty), seeds)
             case _:
                 ran = bench.run(make_controller(name, slots, slot_us, duty=duty), seeds)
-        row = table_row(name, ran, untreated, config)
+        row = table_row(name if name == "policy" else split_name(name)[0], ran, untreated, config)
         rows.append(row)
         episodes += ran
         if name == "policy":

@@ -14,7 +14,12 @@ COLOURS = {
     "always": CONTINUOUS,
     "periodic": "#5f9ed6",
     "random": NEUTRAL,
+    "replayed": "#8d95a3",
     "on-off": "#3f8f86",
+    "dual-threshold": "#5aa69c",
+    "proportional": "#8a9a3c",
+    "pi": "#b0702a",
+    "pattern": "#3d7ea6",
     "policy": POLICY,
     "policy, silenced": "#b79bd0",
 }

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sea_dbs.config import TrainConfig
+from sea_dbs.measures import CONTINUOUS_HZ, field_measures
 from sea_dbs.rollout import Transition
 from sea_dbs.statistics import interval, iqm, surely_greater
 
@@ -17,8 +18,7 @@ CONSTANT = "constant stimulation"
 OPEN_LOOP = "open-loop"
 CONSTANT_DUTY = 0.95  # share of slots above which a policy is called constant stimulation
 MORE_PULSES = 1.05  # a blind policy that needs so many times the pulses has lost something, whatever its reward
-CONTINUOUS_HZ = 130.0  # Hz: charge is compared with continuous stimulation at this rate and the same pulse
-OPEN_LOOP_BY_DESIGN = ("never", "periodic", "random", "policy, silenced")
+OPEN_LOOP_BY_DESIGN = ("never", "periodic", "random", "replayed", "pattern", "policy, silenced")
 
 
 @dataclass
@@ -71,7 +71,8 @@ def table_row(
     """One row: P_beta and its percentage after settling, reward over all decisions, duty, pulses and charge an episode.
 
     ``*_iqm`` is the interquartile mean over plants and ``*_ci95`` its bootstrap interval (None for one plant);
-    ``percent_of_untreated`` compares each plant with itself untreated.
+    ``percent_of_untreated`` compares each plant with itself untreated; the field's measures (`measures.field_measures`)
+    are of the time after settling, but for pulses.
     """
     settled = settle_steps(config)
     beta = [float(np.mean(one.P_beta[settled + 1 :])) for one in episodes]
@@ -101,6 +102,14 @@ def table_row(
         "pulses": float(np.mean([sum(one.pulses) for one in episodes])),
         "charge_nC_cm2": charge,
         "charge_percent_of_130Hz": 100.0 * charge / continuous,
+        **field_measures(
+            [one.P_beta[settled + 1 :] for one in episodes],
+            [one.P_beta[settled + 1 :] for one in untreated],
+            [one.pulses for one in episodes],
+            decision_s=seconds / steps,
+            amplitude_uA_cm2=config.amplitude_uA_cm2 or 0.0,
+            width_ms=config.width_ms or 0.0,
+        ),
         "label": CONSTANT if duty > CONSTANT_DUTY else OPEN_LOOP if controller in OPEN_LOOP_BY_DESIGN else "",
     }
 

@@ -15,6 +15,7 @@ from learn_toy import ToyEnv
 
 from envs.errors import UserError
 from sea_dbs import checkpoint
+from sea_dbs.cli.evaluate import print_table
 from sea_dbs.config import load_config
 from sea_dbs.evaluate import PARTIAL, Plan, evaluate
 from sea_dbs.evaluation_rows import CONSTANT, OPEN_LOOP, Episode, label_silenced, settle_steps
@@ -227,3 +228,53 @@ def test_the_interval_covers_about_95_percent() -> None:
     bounds = [interval(rng.normal(size=16)) or (0.0, 0.0) for _ in range(200)]
     covered = np.mean([low <= 0.0 <= high for low, high in bounds])
     assert 0.85 < covered <= 0.99
+
+
+def test_classical_controllers_tuned_ones_and_the_replayed_policy_stand_in_the_table(tmp_path: Path) -> None:
+    tuned = {"kind": "tuned", "controller": "pi", "parameters": {"kp": 30.0, "ti": 2.0}}
+    (tmp_path / "tuned.json").write_text(json.dumps(tuned))
+    run = _policy(tmp_path / "run", 0.0, reads_above=0.40)
+    names = ("never", "replayed", "dual-threshold", "proportional", "pi", f"pi:{tmp_path}", "policy")
+    result = _evaluate(run, tmp_path / "out", *names, seeds=3)
+    rows = _rows(result)
+    assert [row["controller"] for row in result["rows"]][:6] == [*names[:5], "pi"]
+    assert "PI 30 Hz, 2 s, target 0.34" in rows
+    assert rows["replayed policy"]["label"] == OPEN_LOOP
+    played = [one["decisions"] for one in result["episodes"] if one["controller"] == "replayed policy"]
+    decided = [one["decisions"] for one in result["episodes"] if one["controller"] == "policy"]
+    assert played == [*decided[1:], decided[0]]
+    other = {"kind": "tuned", "controller": "pattern", "parameters": {"mask": "10", "slot_hz": 130.0}}
+    (tmp_path / "tuned.json").write_text(json.dumps(other))
+    with pytest.raises(UserError, match="slots of 130 Hz"):
+        _evaluate(run, tmp_path / "other", "never", f"pattern:{tmp_path}", "policy", seeds=2)
+    assert not (tmp_path / "other").exists()
+
+
+def test_the_fields_measures_are_those_of_their_definitions(tmp_path: Path) -> None:
+    rows = _rows(_evaluate(_policy(tmp_path / "run", 1.0), tmp_path / "out", "never", "always", seeds=3))
+    never, always = rows["never"], rows["always"]
+    assert never["tracking_error_percent"] == pytest.approx(100.0)
+    assert never["time_above_target_percent"] == 100.0
+    assert never["suppression_efficiency"] is None
+    assert never["teed_uW"] == 0.0
+    assert always["tracking_error_percent"] < 5.0
+    assert always["time_above_target_percent"] < 20.0
+    assert always["pulse_hz"] == pytest.approx(50.0)
+    assert always["time_on_percent"] == 100.0
+    assert always["teed_uW"] == pytest.approx(50 * 0.54)  # 3 mA × 60 µs into 1 kΩ: 0.54 µJ a pulse
+    assert always["teed_percent_of_130Hz"] == pytest.approx(always["charge_percent_of_130Hz"])
+    removed = 100.0 - always["percent_of_untreated"]
+    assert always["suppression_efficiency"] == pytest.approx(removed / (100 * 50 / 130), rel=0.05)
+
+
+def test_the_printed_table_shows_every_controller_and_its_tracking_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = _evaluate(_policy(tmp_path / "run", 1.0), tmp_path / "out", "never", "pi", "policy", seeds=2)
+    print_table(result["rows"])
+    said = capsys.readouterr().out
+    assert "2 held-out plants" in said
+    assert said.count("silenced") + said.count("observation") >= 2
+    assert "PI 19.3 Hz" in said
+    print_table([{**result["rows"][0], "tracking_error_percent": None}])  # a healthy plant has none
+    assert "never" in capsys.readouterr().out

@@ -214,9 +214,10 @@ def spectra(
         raise UserError(f"a window of {length} samples reaches beyond the signal of {len(signal)} samples")
     projection = _projection(length, fs_hz, band_hz)
     windows = np.lib.stride_tricks.sliding_window_view(signal, length)[ends - length]
-    amplitude = windows @ projection.matrix
-    amplitude = amplitude.reshape(len(ends), N_TAPERS, len(projection.frequencies))
-    return projection.frequencies, np.asarray((amplitude.real**2 + amplitude.imag**2).sum(axis=1))
+    # real times (real, imaginary) columns: half the work of the complex product
+    amplitude = np.ascontiguousarray(windows) @ projection.matrix.view(np.float64)
+    amplitude = amplitude.reshape(len(ends), N_TAPERS, len(projection.frequencies), 2)
+    return projection.frequencies, np.asarray((amplitude**2).sum(axis=(1, 3)))
 
 
 def beta_envelope(

@@ -44,7 +44,7 @@ PRECISIONS = ("float64", "float32")
 LFP_STEP_MS = 1.0  # ms between two values of the LFP proxy, as envs.biomarkers.lfp
 CHECK_MS = 1.0  # ms between two looks for non-finite voltages
 
-_KERNELS: dict[tuple[int, int, int], Callable[..., int]] = {}
+_KERNELS: dict[tuple[int, int, int, bool], Callable[..., int]] = {}
 _BUILDING = threading.Lock()
 
 
@@ -93,11 +93,11 @@ def _announced() -> Iterator[None]:
         timer.cancel()
 
 
-def _kernel(lanes: int, size: int, width: int) -> Callable[..., int]:
-    key = (lanes, size, width)
+def _kernel(lanes: int, size: int, width: int, relay: bool = False) -> Callable[..., int]:
+    key = (lanes, size, width, relay)
     with _BUILDING:  # environments are made and reset in threads; building parses sources and sets numba's cache folder
         if key not in _KERNELS:
-            _KERNELS[key] = bk.make_advance(lanes, size, width, LOG_PER_LANE * lanes)
+            _KERNELS[key] = bk.make_advance(lanes, size, width, LOG_PER_LANE * lanes, relay)
         return _KERNELS[key]
 
 
@@ -113,6 +113,7 @@ class BatchPlant:
         precision: "float64" or "float32".
         threads: blocks of 8 networks advanced at the same time.
         stn_gain: share of the stimulation current that reaches each STN cell, shape (B, 10); None: all of it.
+        relay: record the thalamic spikes of the error index too (`Record.th_spikes`), by a kernel of its own.
 
     Raises:
         UserError: mixed dt; dt, precision or a parameter of a network out of range; no network.
@@ -125,14 +126,15 @@ class BatchPlant:
         precision: str = "float64",
         threads: int = 1,
         stn_gain: NDArray[np.float64] | None = None,
+        relay: bool = False,
     ) -> None:
         if not isinstance(dt_ms, int | float):
             dt_ms = common_dt(dt_ms)
-        self._allocate(len(networks), dt_ms, precision, threads, LANES)
+        self._allocate(len(networks), dt_ms, precision, threads, LANES, relay)
         for i, network in enumerate(networks):
             self.put(i, network, gain=None if stn_gain is None else stn_gain[i])
 
-    def _allocate(self, n: int, dt_ms: float, precision: str, threads: int, lanes: int) -> None:
+    def _allocate(self, n: int, dt_ms: float, precision: str, threads: int, lanes: int, relay: bool) -> None:
         check_dt(dt_ms)
         if precision not in PRECISIONS:
             raise UserError(f"the plant precision is '{precision}': allowed are {' and '.join(PRECISIONS)}")
@@ -140,10 +142,11 @@ class BatchPlant:
             raise UserError(f"a batch of {n} networks: at least 1 is needed")
         check_count(threads, "threads of a batch")
         self.dt_ms, self.precision, self.threads, self._lanes = dt_ms, precision, threads, lanes
+        self.relay = relay
         self._dtype = np.dtype(precision)
         width = vector_width(self._dtype)
         size = row_size(lanes, width)
-        self._advance_block = _kernel(lanes, size, width)
+        self._advance_block = _kernel(lanes, size, width, relay)
         self._decays = lay.decays(dt_ms)
         n_blocks = -(-n // lanes)
         self._blocks = [new_block(lanes, size, self._dtype) for _ in range(n_blocks)]
@@ -360,7 +363,7 @@ class BatchPlant:
         }
 
     @classmethod
-    def from_state(cls, values: dict[str, Any], threads: int = 1) -> BatchPlant:
+    def from_state(cls, values: dict[str, Any], threads: int = 1, relay: bool = False) -> BatchPlant:
         """The batch that `get_state` saved; it continues bit for bit.
 
         Raises:
@@ -368,7 +371,8 @@ class BatchPlant:
         """
         plant = cls.__new__(cls)
         try:
-            plant._allocate(len(values["networks"]), float(values["dt_ms"]), values["precision"], threads, LANES)
+            n, dt_ms = len(values["networks"]), float(values["dt_ms"])
+            plant._allocate(n, dt_ms, values["precision"], threads, LANES, relay)
             for i, saved in enumerate(values["networks"]):
                 plant.put(i, *restored_lane(saved, plant._dtype))
         except (KeyError, TypeError) as error:
@@ -408,5 +412,6 @@ def _record(raw: NDArray[np.int64], lane: int, lanes: int, origin: int) -> Recor
     mine = raw[raw[:, 2] % lanes == lane]
     mine = np.stack([mine[:, 0] + origin, mine[:, 1], mine[:, 2] // lanes], axis=1)
     events = mine[mine[:, 1] <= CI]
-    gpi = mine[mine[:, 1] == bk.GPI_SPIKE]
-    return Record(events, gpi[:, [0, 2]], lfp[:, 0] + origin, lfp[:, 2].copy().view(np.float64))
+    gpi, relay = mine[mine[:, 1] == bk.GPI_SPIKE], mine[mine[:, 1] == bk.RELAY]
+    values = lfp[:, 2].copy().view(np.float64)
+    return Record(events, gpi[:, [0, 2]], lfp[:, 0] + origin, values, relay[:, [0, 2]])

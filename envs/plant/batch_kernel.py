@@ -41,12 +41,14 @@ N_INTEGERS = TAIL + N_CONNECTIONS
 NEVER = np.iinfo(np.int64).max
 
 # What a vector of cells did, in the order in which it is recorded: events of the eight populations, then
-GPI_SPIKE, CE_CROSSING, CI_CROSSING, D2_OPENING, D1_OPENING = 8, 9, 10, 11, 12
-N_KINDS = 13
+GPI_SPIKE, RELAY, CE_CROSSING, CI_CROSSING, D2_OPENING, D1_OPENING = 8, 9, 10, 11, 12, 13
+N_KINDS = 14
 LFP = 16  # in a record, 16 + lane: the value's bits stand in place of the cell
 
 # mV, driving forces of the LFP proxy, at the holding voltage of envs.biomarkers.lfp
 LFP_GABA_MV, LFP_EXC_MV = abs(stn.E_LEAK - synapses.E_GABA), abs(stn.E_LEAK - synapses.E_EXC)
+
+RELAY_MV = -40.0  # mV, upward crossing that is a thalamic spike for the error index, as envs.biomarkers.error_index
 
 GABA_CUT_MV = -55.0  # mV; below, a striatal GABA gate opens at less than 5e-12/ms and only decays
 
@@ -113,16 +115,33 @@ def _crossing(pending: Any, kind: int, x: int, old: Any, new: Any) -> None:
 
 
 @vector_rate
+def _thalamic_cell(S: Any, size: int, x: int, V: Any, c: Decay) -> Any:
+    at = TH0 * size + x
+    I_in = load(S, I_TH * size + x) - _alpha(S, GPI_TH, size, x, c.alpha) * (V - synapses.E_GABA)
+    new, h, r = rates.thalamus(V, load(S, at), load(S, at + size), I_in, c.dt)
+    store(S, at, h)
+    store(S, at + size, r)
+    store(S, (V0 + TH) * size + x, new)
+    return new
+
+
+@vector_rate
 def _thalamus(S: Any, size: int, width: int, c: Decay, pending: Any) -> None:
     for x in range(0, size, width):
         V = load(S, (V0 + TH) * size + x)
-        at = TH0 * size + x
-        I_in = load(S, I_TH * size + x) - _alpha(S, GPI_TH, size, x, c.alpha) * (V - synapses.E_GABA)
-        new, h, r = rates.thalamus(V, load(S, at), load(S, at + size), I_in, c.dt)
-        store(S, at, h)
-        store(S, at + size, r)
-        store(S, (V0 + TH) * size + x, new)
+        new = _thalamic_cell(S, size, x, V, c)
         _crossing(pending, TH, x, V, new)
+
+
+@vector_rate
+def _thalamus_relay(S: Any, size: int, width: int, c: Decay, pending: Any) -> None:
+    """`_thalamus` that also notes what the error index counts."""
+    for x in range(0, size, width):
+        V = load(S, (V0 + TH) * size + x)
+        new = _thalamic_cell(S, size, x, V, c)
+        if bits(new > RELAY_MV) != 0:
+            _note(pending, RELAY, x, bits((V < RELAY_MV) & (new > RELAY_MV)))
+            _crossing(pending, TH, x, V, new)
 
 
 @vector_rate
@@ -382,7 +401,7 @@ def _work_off(
             mask &= mask - 1
             if entry >= N_CELLS * lanes:
                 continue  # padding
-            if kind <= GPI_SPIKE:
+            if kind <= RELAY:
                 n = record[0]
                 record[n + 1] = sample - 1 if kind == GPI_SPIKE else sample
                 record[n + 2] = kind
@@ -443,8 +462,11 @@ def _non_finite(V_bits: Any, exponent: int, alive: Any, lanes: int, size: int) -
 
 
 @vector_rate
-def _update(S: Any, size: int, width: int, c: Decay, pending: Any, increment: Any) -> None:
-    _thalamus(S, size, width, c, pending)
+def _update(S: Any, size: int, width: int, c: Decay, pending: Any, increment: Any, relay: bool) -> None:
+    if relay:
+        _thalamus_relay(S, size, width, c, pending)
+    else:
+        _thalamus(S, size, width, c, pending)
     _stn(S, size, width, c, pending)
     _gpe(S, size, width, c, pending)
     _gpi(S, size, width, c, pending)
@@ -466,10 +488,11 @@ def _advance(
     size: int,
     width: int,
     capacity: int,
+    relay: bool,
 ) -> int:
     S, I, log, record = block.S, block.I, block.log, block.record  # noqa: E741
     pending, increment = block.pending, block.increment
-    room = record.shape[0] - 3 * (GPI_SPIKE + 1) * size - 3 * lanes - 1
+    room = record.shape[0] - 3 * (RELAY + 1) * size - 3 * lanes - 1
     left = 0
     while I[SAMPLE] < stop:
         if record[0] > room:
@@ -489,7 +512,7 @@ def _advance(
         while I[SWITCH] < inputs.sample.shape[0] and inputs.sample[I[SWITCH]] <= s + 1:
             _switch(S, net, inputs, I[SWITCH], lanes, size)
             I[SWITCH] += 1
-        _update(S, size, width, c, pending, increment)
+        _update(S, size, width, c, pending, increment, relay)
         I[SAMPLE] = s + 1
         if pending[0] != 0:
             status = _work_off(S, I, log, net, pending, increment, record, lanes, size, capacity)
@@ -498,8 +521,9 @@ def _advance(
     return NON_FINITE if _non_finite(block.S_bits, block.exponent, block.alive, lanes, size) else OK
 
 
-def make_advance(lanes: int, size: int, width: int, capacity: int) -> Callable[..., int]:
-    """The kernel for blocks of ``lanes`` networks; sizes are constants of the compiled code.
+def make_advance(lanes: int, size: int, width: int, capacity: int, relay: bool = False) -> Callable[..., int]:
+    """The kernel for blocks of ``lanes`` networks; sizes are constants of the compiled code, and so is ``relay``, which
+    records the thalamic crossings of -40 mV.
 
     Its arguments: block (`envs.plant.batch_block.Block`), net (`Wiring`), inputs (`Switches`), decay factors, last
     sample, samples between two looks for non-finite voltages, samples between two values of the LFP. Returns OK,
@@ -509,7 +533,7 @@ def make_advance(lanes: int, size: int, width: int, capacity: int) -> Callable[.
 
     @kernel
     def advance(block: Any, net: Any, inputs: Any, c: Decay, stop: int, check: int, lfp_every: int) -> int:
-        status: int = _advance(block, net, inputs, c, stop, check, lfp_every, lanes, size, width, capacity)
+        status: int = _advance(block, net, inputs, c, stop, check, lfp_every, lanes, size, width, capacity, relay)
         return status
 
     return advance

@@ -32,6 +32,8 @@ class Record(NamedTuple):
     # plant stood (included) to where it stands now (excluded); its values (µA/cm²)
     lfp_samples: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
     lfp: NDArray[np.float64] = np.zeros(0)
+    # (m, 2) first sample above -40 mV, thalamic cell: what the error index counts; from a fast kernel with ``relay``
+    th_spikes: NDArray[np.int64] = np.zeros((0, 2), dtype=np.int64)
 
 
 def check_dt(dt_ms: float) -> None:

@@ -49,10 +49,10 @@ class FastPlant(BatchPlant):
         UserError: dt out of range.
     """
 
-    PRECISION, BLOCK = "float64", 1  # networks that the compiled block holds
+    PRECISION, BLOCK, RELAY = "float64", 1, False  # of `BatchPlant`; networks that the compiled block holds
 
     def __init__(self, network: Network, dt_ms: float = 0.02) -> None:
-        self._allocate(1, dt_ms, self.PRECISION, 1, self.BLOCK)
+        self._allocate(1, dt_ms, self.PRECISION, 1, self.BLOCK, self.RELAY)
         self.put(0, network)
 
     @classmethod
@@ -88,7 +88,7 @@ class FastPlant(BatchPlant):
         return {"dt_ms": self.dt_ms, **saved_lane(self.network, self.take(0))}
 
     @classmethod
-    def from_state(cls, values: dict[str, Any], threads: int = 1) -> FastPlant:
+    def from_state(cls, values: dict[str, Any], threads: int = 1, relay: bool = False) -> FastPlant:
         """The plant that `get_state` saved; it continues bit for bit.
 
         Raises:
@@ -96,7 +96,7 @@ class FastPlant(BatchPlant):
         """
         plant = cls.__new__(cls)
         try:
-            plant._allocate(1, float(values["dt_ms"]), cls.PRECISION, threads, cls.BLOCK)
+            plant._allocate(1, float(values["dt_ms"]), cls.PRECISION, threads, cls.BLOCK, cls.RELAY or relay)
             plant.put(0, *restored_lane(values, plant._dtype))
         except (KeyError, TypeError) as error:
             raise UserError(f"the saved plant lacks the field {error}") from error
@@ -107,6 +107,18 @@ class FastPlant32(FastPlant):
     """One float32 network, in the block of 8 lanes that a batch uses: the same bytes as in any lane of any batch."""
 
     PRECISION, BLOCK = "float32", LANES
+
+
+class RelayPlant(FastPlant):
+    """A `FastPlant` that also records the thalamic spikes of the error index."""
+
+    RELAY = True
+
+
+class RelayPlant32(FastPlant32):
+    """A `FastPlant32` that also records the thalamic spikes of the error index."""
+
+    RELAY = True
 
 
 class LanePlant(FastPlant):

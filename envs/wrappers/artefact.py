@@ -72,6 +72,8 @@ class SpikeArtefact(Layer):
     def _measured(self) -> Observation:
         base, c = self._base, self._base.config
         found = recorded_spikes(base.spikes, base.pulse_samples, self._hidden, self._spurious)
+        if c.view == "slots":
+            return base.slots_seen(found)
         window, stride = round(c.window_ms / c.dt_ms), round(c.stride_ms / c.dt_ms)
         starts = base.ready().sample - window - np.arange(c.n_obs - 1, -1, -1) * stride
         trace = beta_trace(found, starts, window, c.dt_ms, fixed_grid=c.spectral_grid == "fixed")

@@ -26,6 +26,7 @@ COMMANDS = (
     "verify_plant",
     "train",
     "evaluate",
+    "tune",
     "export",
     "parity",
     "board",

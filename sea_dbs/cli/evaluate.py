@@ -19,7 +19,13 @@ def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a trained run.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for evaluation.json and figures.")],
     controllers: Annotated[
-        str, typer.Option("--controllers", metavar="LIST", help="Comma-separated controllers, in the table's order.")
+        str,
+        typer.Option(
+            "--controllers",
+            metavar="LIST",
+            help="Comma-separated, in the table's order: never, always, periodic, random, replayed, on-off, "
+            "dual-threshold, proportional, pi, pattern:FILE, policy; KIND:FILE takes what 'sea-dbs tune' found.",
+        ),
     ] = "never,always,periodic,random,on-off,policy",
     seeds: Annotated[int, typer.Option("--seeds", help="Number of held-out plants.")] = 10,
     steps: Annotated[int | None, typer.Option("--steps", help="Decisions on each; default: the run's episode.")] = None,
@@ -30,7 +36,9 @@ def evaluate(
 
     "policy" brings two more rows, the policy with its observation silenced (zeros, and its mean): one that loses
     nothing by that is called open-loop, one that stimulates over 95 % of the slots constant stimulation. "random" has
-    the policy's duty; "periodic" is the best regular train with no more pulses than the policy gives.
+    the policy's duty, "replayed" its decisions on another plant; "periodic" is the best regular train with no more
+    pulses than the policy gives. "error" is beta above the 75th percentile of healthy beta, untreated = 100 %; "above"
+    the share of decisions there.
     """
     from envs.errors import UserError
     from sea_dbs.extras import need
@@ -41,7 +49,7 @@ def evaluate(
     from sea_dbs.evaluate import evaluate as run_evaluation
 
     if not any(name.strip() for name in controllers.split(",")):
-        raise UserError("--controllers is empty: name at least one of never, always, periodic, random, on-off, policy")
+        raise UserError("--controllers is empty: name at least one, such as never, periodic, on-off, pi, policy")
     plan = Plan(tuple(name.strip() for name in controllers.split(",") if name.strip()), seeds, steps)
     result = run_evaluation(run, out, plan, overwrite=overwrite, resume=resume)
     print_table(result["rows"])
@@ -54,7 +62,17 @@ def print_table(rows: list[dict[str, Any]]) -> None:
 
     table = Table(title=f"{rows[0]['seeds']} held-out plants, {rows[0]['steps']} decisions each", title_justify="left")
     table.add_column("controller")
-    for column in ("P_beta", "95 %", "% of untreated", "reward", "duty", "pulses", "charge, % of 130 Hz"):
+    for column in (
+        "P_beta",
+        "95 %",
+        "% of untreated",
+        "reward",
+        "duty",
+        "pulses",
+        "charge, % of 130 Hz",
+        "error, %",
+        "above, %",
+    ):
         table.add_column(column, justify="right")
     table.add_column("what it is")
     for row in rows:
@@ -68,6 +86,8 @@ def print_table(rows: list[dict[str, Any]]) -> None:
             f"{row['duty']:.2f}",
             f"{row['pulses']:.0f}",
             f"{row['charge_percent_of_130Hz']:.0f}",
+            "" if row["tracking_error_percent"] is None else f"{row['tracking_error_percent']:.0f}",
+            f"{row['time_above_target_percent']:.0f}",
             row["label"],
         )
     Console(width=None if Console().is_terminal else 140).print(table)

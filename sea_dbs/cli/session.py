@@ -61,7 +61,8 @@ def session(
         typer.Option(
             "--controller",
             metavar="NAME",
-            help="never, always, periodic, random, on-off: in the policy's place, on its plant.",
+            help="never, always, periodic, random, on-off, dual-threshold, proportional, pi, pattern:FILE, "
+            "replayed:FILE: in the policy's place, on its plant; KIND:FILE takes what 'sea-dbs tune' found.",
         ),
     ] = None,
     hz: Annotated[float, typer.Option("--hz", help="Rate of the periodic controller (Hz).")] = 50.0,

@@ -1,0 +1,55 @@
+"""Everything that decides on pulses, behind one interface: classical controllers and the trained policy.
+
+An ONNX session (``export``) and a board (``firmware_bridge``) answer the same two calls, so the one rollout loop
+serves them all.
+"""
+
+from __future__ import annotations
+
+from sea_dbs.controllers.base import Action, Controller, Observation, Policy, check_observation, decide
+from sea_dbs.controllers.catalogue import (
+    CLASSICAL,
+    HEALTHY_P75,
+    KINDS,
+    NAMES,
+    NEED_FILE,
+    TUNED,
+    Parameter,
+    build,
+    make_controller,
+    split_name,
+)
+from sea_dbs.controllers.feedback import DualThreshold, OnOff, PIFrequency, Proportional
+from sea_dbs.controllers.open_loop import Always, Never, Pattern, Periodic, RandomDuty, Replayed
+from sea_dbs.controllers.policy import Silenced, TorchPolicy
+
+__all__ = [
+    "CLASSICAL",
+    "HEALTHY_P75",
+    "KINDS",
+    "NAMES",
+    "NEED_FILE",
+    "TUNED",
+    "Action",
+    "Always",
+    "Controller",
+    "DualThreshold",
+    "Never",
+    "Observation",
+    "OnOff",
+    "PIFrequency",
+    "Parameter",
+    "Pattern",
+    "Periodic",
+    "Policy",
+    "Proportional",
+    "RandomDuty",
+    "Replayed",
+    "Silenced",
+    "TorchPolicy",
+    "build",
+    "check_observation",
+    "decide",
+    "make_controller",
+    "split_name",
+]

@@ -1,0 +1,189 @@
+"""Controllers that answer to beta: on-off, dual-threshold, proportional, PI on the stimulation frequency.
+
+Each reads the newest value of the observation (P_beta/1000). The plant answers all or nothing to a pulse's amplitude,
+so what others modulate by amplitude is modulated here by the rate of pulses. Rates become pulses by a phase that each
+environment keeps across decisions: a pulse falls where the phase passes a whole number.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.errors import UserError
+from sea_dbs.controllers.base import Action, Observation, check_observation
+
+Rates = NDArray[np.float64]
+
+
+class OnOff:
+    """The classical adaptive controller: on above ``high``, off below ``low``, as it was between (hysteresis).
+
+    It reads the newest value of the observation (P_beta/1000).
+
+    Raises:
+        UserError: thresholds that are not 0 <= low <= high.
+    """
+
+    def __init__(self, slots: int, low: float = 0.33, high: float = 0.40) -> None:
+        if not 0.0 <= low <= high or not math.isfinite(high):
+            raise UserError(f"on-off thresholds low={low}, high={high} were given: 0 <= low <= high is needed")
+        self.name = "on-off" if (low, high) == (0.33, 0.40) else f"on-off {low:.3g}-{high:.3g}"
+        self.slots = slots
+        self.low = low
+        self.high = high
+        self.on = np.zeros(1, np.bool_)
+
+    def init_state(self, n: int = 1) -> None:
+        self.on = np.zeros(n, np.bool_)
+
+    def act(self, observation: Observation) -> Action:
+        newest = check_observation(observation, n=len(self.on))[:, -1]
+        self.on = np.where(newest > self.high, True, np.where(newest < self.low, False, self.on))
+        return np.repeat(self.on[:, None], self.slots, axis=1).astype(np.int8)
+
+
+class _RateController(ABC):
+    """Shared by the controllers that set a rate each decision.
+
+    Args:
+        name: of the controller, with its parameters.
+        slots: slots of a decision.
+        slot_us: length of a slot in µs.
+        most_hz: largest rate (Hz); None, or more than a pulse a slot: a pulse a slot.
+    """
+
+    def __init__(self, name: str, slots: int, slot_us: int | Fraction, most_hz: float | None) -> None:
+        slot_hz = 1e6 / float(slot_us)
+        _positive(name, most_hz=slot_hz if most_hz is None else most_hz)
+        self.name = name
+        self.slots = slots
+        self.slot_s = float(slot_us) / 1e6
+        self.decision_s = slots * self.slot_s
+        self.most_hz = slot_hz if most_hz is None else min(most_hz, slot_hz)
+        self.phase: Rates = np.zeros(1)
+
+    def init_state(self, n: int = 1) -> None:
+        self.phase = np.zeros(n)
+
+    def act(self, observation: Observation) -> Action:
+        newest = check_observation(observation, n=len(self.phase))[:, -1].astype(np.float64)
+        rates = np.clip(self._rates(newest), 0.0, self.most_hz)
+        # The 1e-9 keeps a full rate of exactly one pulse a slot from losing one to rounding.
+        passed = np.floor(self.phase[:, None] + rates[:, None] * self.slot_s * np.arange(self.slots + 1) + 1e-9)
+        self.phase = (self.phase + rates * self.decision_s) % 1.0
+        return np.diff(passed, axis=1).clip(0, 1).astype(np.int8)
+
+    @abstractmethod
+    def _rates(self, beta: Rates) -> Rates:
+        """(n,) of P_beta/1000 -> (n,) of Hz, not yet bounded."""
+
+
+class DualThreshold(_RateController):
+    """Stimulation ramps up above ``high``, down below ``low``, and stays as it is between.
+
+    Args:
+        slots: slots of a decision.
+        slot_us: length of a slot in µs.
+        low: lower threshold (P_beta/1000).
+        high: upper threshold (P_beta/1000).
+        ramp_s: seconds from nothing to the largest rate.
+        most_hz: largest rate (Hz).
+
+    Raises:
+        UserError: thresholds that are not 0 <= low <= high, or a ramp or rate that is not above 0.
+    """
+
+    def __init__(
+        self, slots: int, slot_us: int | Fraction, low: float, high: float, ramp_s: float, most_hz: float | None = None
+    ) -> None:
+        if not 0.0 <= low <= high or not math.isfinite(high):
+            raise UserError(f"dual thresholds low={low}, high={high} were given: 0 <= low <= high is needed")
+        name = f"dual-threshold {low:.3g}-{high:.3g}, {ramp_s:.3g} s"
+        _positive("dual-threshold", ramp_s=ramp_s)
+        super().__init__(name + ("" if most_hz is None else f", {most_hz:.4g} Hz"), slots, slot_us, most_hz)
+        self.low, self.high, self.ramp_s = low, high, ramp_s
+        self.level: Rates = np.zeros(1)  # share of the largest rate
+
+    def init_state(self, n: int = 1) -> None:
+        super().init_state(n)
+        self.level = np.zeros(n)
+
+    def _rates(self, beta: Rates) -> Rates:
+        change = np.where(beta > self.high, 1.0, np.where(beta < self.low, -1.0, 0.0))
+        self.level = np.clip(self.level + change * self.decision_s / self.ramp_s, 0.0, 1.0)
+        return self.level * self.most_hz
+
+
+class Proportional(_RateController):
+    """The rate is proportional to the error (beta - target)/target; below the target there is no pulse.
+
+    Args:
+        slots: slots of a decision.
+        slot_us: length of a slot in µs.
+        target: beta that is aimed at (P_beta/1000).
+        kp: gain (Hz per unit of error).
+        most_hz: largest rate (Hz).
+
+    Raises:
+        UserError: a target, gain or rate that is not above 0.
+    """
+
+    def __init__(
+        self, slots: int, slot_us: int | Fraction, target: float, kp: float, most_hz: float | None = None
+    ) -> None:
+        _positive("proportional", target=target, kp=kp)
+        super().__init__(f"proportional {kp:.4g} Hz, target {target:.3g}", slots, slot_us, most_hz)
+        self.target, self.kp = target, kp
+
+    def _rates(self, beta: Rates) -> Rates:
+        return self.kp * (beta - self.target) / self.target
+
+
+class PIFrequency(_RateController):
+    """Fleming 2020: rate = kp (e + 1/ti ∫ e dt), e = (beta - target)/target; where the rate is bounded, the integral
+    stands still (their anti-windup).
+
+    The sampling time is the decision's length: 20 ms in ``realtime`` as in Fleming 2020, 1 s in ``paper``.
+
+    Args:
+        slots: slots of a decision.
+        slot_us: length of a slot in µs.
+        target: beta that is aimed at (P_beta/1000).
+        kp: gain (Hz per unit of error).
+        ti: integral time (s).
+        most_hz: largest rate (Hz).
+
+    Raises:
+        UserError: a target, gain, time or rate that is not above 0.
+    """
+
+    def __init__(
+        self, slots: int, slot_us: int | Fraction, target: float, kp: float, ti: float, most_hz: float | None = None
+    ) -> None:
+        _positive("pi", target=target, kp=kp, ti=ti)
+        super().__init__(f"PI {kp:.4g} Hz, {ti:.3g} s, target {target:.3g}", slots, slot_us, most_hz)
+        self.target, self.kp, self.ti = target, kp, ti
+        self.integral: Rates = np.zeros(1)  # s
+
+    def init_state(self, n: int = 1) -> None:
+        super().init_state(n)
+        self.integral = np.zeros(n)
+
+    def _rates(self, beta: Rates) -> Rates:
+        error = (beta - self.target) / self.target
+        integral = self.integral + error * self.decision_s
+        rates: Rates = self.kp * (error + integral / self.ti)
+        bounded = (rates > self.most_hz) | (rates < 0.0)
+        self.integral = np.where(bounded, self.integral, integral)
+        return rates
+
+
+def _positive(name: str, **values: float) -> None:
+    for key, value in values.items():
+        if not (math.isfinite(value) and value > 0.0):
+            raise UserError(f"{name} with {key} = {value} was asked for: a number above 0 is needed")

@@ -1,0 +1,105 @@
+"""Many controllers at once on the vector environment: what a search needs to be fast.
+
+float32 keeps the plant's statistics, not its spikes: a search ranks with it; `sea_dbs.evaluate` reports in float64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.config import EnvConfig
+from envs.errors import UserError
+from envs.vector import BasalGangliaVectorEnv
+from sea_dbs.controllers import HEALTHY_P75, Controller
+from sea_dbs.tasks import Task
+
+CONTINUOUS_HZ = 130.0  # Hz: pulses are compared with continuous stimulation at this rate
+LANES = 32  # environments at once
+
+Values = NDArray[np.float64]
+MakeVector = Callable[[EnvConfig, int], Any]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One controller on some plants, after settling: a value a plant."""
+
+    name: str
+    beta: Values  # mean P_beta
+    error: Values  # mean of P_beta above the target, untreated or not
+    pulse_hz: Values  # mean rate of pulses, settling included
+
+
+def make_vector(config: EnvConfig, lanes: int) -> BasalGangliaVectorEnv:
+    """A vector environment of one configuration."""
+    values = config.model_dump()
+    return BasalGangliaVectorEnv(lanes, values.pop("preset"), autoreset_mode="Disabled", **values)
+
+
+def settle_decisions(config: EnvConfig) -> int:
+    """Decisions until the observation holds nothing of the time before the first one."""
+    span_ms = config.window_ms + (config.n_obs - 1) * config.stride_ms
+    return math.ceil(span_ms / config.decision_ms - 1e-9)
+
+
+def run_trials(
+    task: Task,
+    controllers: Sequence[Controller],
+    seeds: Sequence[int],
+    seconds: float,
+    *,
+    target: float = HEALTHY_P75,
+    make: MakeVector = make_vector,
+    lanes: int = LANES,
+) -> list[Trial]:
+    """Every controller on every plant for ``seconds`` after settling, as many plants together as ``lanes`` holds.
+
+    Raises:
+        UserError: a plant fails (its network diverges), or what the controllers raise.
+    """
+    own = task.config()
+    settled = settle_decisions(own)
+    steps = settled + max(1, math.ceil(seconds * 1000.0 / own.decision_ms - 1e-9))
+    config = task.config(precision="float32", episode_steps=steps)
+    group = max(1, lanes // len(seeds))
+    trials: list[Trial] = []
+    for first in range(0, len(controllers), group):
+        trials += _together(config, controllers[first : first + group], seeds, steps, settled, 1000.0 * target, make)
+    return trials
+
+
+def _together(
+    config: EnvConfig,
+    controllers: Sequence[Controller],
+    seeds: Sequence[int],
+    steps: int,
+    settled: int,
+    target: float,
+    make: MakeVector,
+) -> list[Trial]:
+    m = len(seeds)
+    env = make(config, m * len(controllers))
+    observation, _ = env.reset(seed=[int(seed) for _ in controllers for seed in seeds])
+    for controller in controllers:
+        controller.init_state(m)
+    beta = np.zeros((steps, m * len(controllers)))
+    pulses = np.zeros(m * len(controllers))
+    for step in range(steps):
+        parts = [one.act(observation[i * m : (i + 1) * m]) for i, one in enumerate(controllers)]
+        observation, _, _, _, info = env.step(np.concatenate(parts))
+        if "failure" in info:
+            raise UserError(f"a plant failed in the search: {next(one for one in info['failure'] if one)}")
+        beta[step] = info["P_beta"]
+        pulses += info["pulses"]
+    seconds = steps * config.decision_ms / 1000.0
+    late = beta[settled:]
+    shape = (len(controllers), m)
+    means, errors = late.mean(axis=0).reshape(shape), np.maximum(late - target, 0.0).mean(axis=0).reshape(shape)
+    rates = (pulses / seconds).reshape(shape)
+    return [Trial(one.name, means[i], errors[i], rates[i]) for i, one in enumerate(controllers)]
