@@ -123,14 +123,15 @@ class StimulatorClient(BoardClient):
             assert isinstance(driver, Paced)
             raise UserError(f"stimulation ended for good: {driver.fault}")
         counts = driver.counters
-        lease, late = driver.state is State.FALLBACK, counts.slots_late > 0
+        missed = counts.slots_late + counts.slots_busy  # a board knows no device that is behind
+        lease, late = driver.state is State.FALLBACK, missed > 0
         known = {
             "state": int(driver.state),
             "cause": int(driver.cause),
             "faults": lease * int(Fault.LEASE) | late * int(Fault.LATE),
             "pulses": counts.pulses,
             "slots_lapsed": counts.slots_lapsed,
-            "slots_late": counts.slots_late,
+            "slots_late": missed,
             "slots_too_soon": counts.slots_too_soon,
             "frames": counts.answers,
             "orders_refused": counts.orders_refused,

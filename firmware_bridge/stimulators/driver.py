@@ -143,7 +143,9 @@ class HostTimed(Paced):
             self._expire(now)
             if self._state not in (State.ARMED, State.CLOSED_LOOP):
                 return Reply(NackCode.STATE, int(self._state))
-            if self._now is None or now_us() >= self._end(self._now):
+            self._turn(now)
+            if self._now is None or now >= self._end(self._now):
+                self._leave()
                 self._now = held
             else:
                 self._next = held

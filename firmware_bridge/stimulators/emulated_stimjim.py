@@ -107,10 +107,11 @@ class EmulatedStimJim:
         if index < 0:
             self._running = None
             return b"Forcing T train to stop\r\n"
+        done = self.tick(now_us)  # a train that is over by now holds nobody up
         if self._running is not None:
             return b"WARN T: a train runs, start ignored\r\n"
         self._running, self._start_us, self._told = index, now_us, 0
-        return f"\r\nStarted T train with parameters of PulseTrain {index}\r\n".encode()
+        return done + f"\r\nStarted T train with parameters of PulseTrain {index}\r\n".encode()
 
     def _set(self, text: str) -> bytes:
         head, *rest = text.split(";")

@@ -84,6 +84,17 @@ class Paced:
         """Start a shot now; False where the device is not prepared for this train."""
         raise NotImplementedError
 
+    def _ready(self) -> bool:
+        """Whether the device has dealt with the last trigger, as far as it tells."""
+        return True
+
+    def _revoke(self) -> None:
+        """The lease has ended: what is under way ends too. No answer is waited for."""
+
+    def _pace_s(self) -> float:
+        """Longest sleep of the thread while a decision is under way (s)."""
+        return PACE_S
+
     def _halt(self) -> None:
         """End what is under way."""
         raise NotImplementedError
@@ -111,15 +122,24 @@ class Paced:
         if self._state is not State.CLOSED_LOOP:
             return IDLE_S
         self._expire(now)
-        if self._next is not None and (self._now is None or now >= min(self._next.start_us, self._end(self._now))):
-            self._now, self._next = self._next, None
+        self._turn(now)
         held = self._now
         if held is None or not held.shots:
-            return PACE_S
+            return self._pace_s()
         if (early_us := held.shots[0].start_us - now) > 0:
-            return min(PACE_S, early_us * 1e-6)
+            return min(self._pace_s(), early_us * 1e-6)
         self._shoot(held, held.shots.popleft(), now)
         return 0.0
+
+    def _turn(self, now: int) -> None:
+        """The next decision begins where it is due; what the one before has left came too late."""
+        if self._next is not None and (self._now is None or now >= min(self._next.start_us, self._end(self._now))):
+            self._leave()
+            self._now, self._next = self._next, None
+
+    def _leave(self) -> None:
+        if self._now is not None:
+            self._count(slots_late=sum(shot.pulses for shot in self._now.shots))
 
     def _pause(self, seconds: float) -> None:
         """Wait with the lock held, while pulses that are due are given all the same."""
@@ -134,13 +154,16 @@ class Paced:
         last_us = self._lease_until_us - WAY_US
         whole = shot.pulses > 1 and end_us <= last_us and now - shot.start_us <= held.period_us // 4
         whole = whole and (self._next is None or end_us <= self._next.start_us)
-        if shot.pulses > 1 and not (whole and self._near(now) and self._send(held, shot, now)):
+        ready = self._guarded(self._ready)
+        if shot.pulses > 1 and not (whole and ready and self._near(now) and self._send(held, shot, now)):
             held.shots.extendleft(reversed(singles(shot)))
         elif shot.pulses == 1:
             if now - shot.start_us > held.period_us // 2:
                 self._count(slots_late=1)
             elif now > last_us:
                 self._count(slots_lapsed=1)
+            elif not ready:
+                self._count(slots_busy=1)
             elif not self._near(now):
                 self._count(slots_too_soon=1)
             else:
@@ -171,6 +194,7 @@ class Paced:
         self._count(slots_lapsed=lapsed)
         self._now = self._next = None
         self._become(State.FALLBACK, Cause.LEASE_ENDED)
+        self._guarded(self._revoke)
 
     # -- bookkeeping ---------------------------------------------------------------------------------------------------
 

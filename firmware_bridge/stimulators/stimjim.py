@@ -19,14 +19,15 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 from envs.errors import UserError
 from firmware_bridge.codes import NackCode
 from firmware_bridge.stimulators.driver import HostTimed
 from firmware_bridge.stimulators.interface import Capabilities, Reply
-from firmware_bridge.stimulators.pacing import ANSWER_S, Held, PromptLink, now_us
-from firmware_bridge.stimulators.shots import Shot
+from firmware_bridge.stimulators.pacing import ANSWER_S, GAP_MIN_US, PACE_S, Held, PromptLink, now_us
+from firmware_bridge.stimulators.shots import Shot, singles
 
 STATED_MAX_UA = 3_330  # µA, README
 CONVERTED_MAX_UA = 3_000  # µA, hardware-notes.md: above it the DAC's value is wrong
@@ -35,6 +36,9 @@ TRAINS = 10  # parameter sets, README
 MODE_CURRENT, MODE_GROUND = 1, 3  # README
 QUIET_S = 0.005  # s of silence that ends what a device says
 NEW_PROGRAMS = 3  # new trains that one order may load: each costs some 10 ms of the time before slot 0
+ASKED_PACE_S = 0.0005  # s, longest sleep of the thread while a trigger is unanswered
+REST_US = 10_000  # µs after a train's latest end from which a refused start is a fault: two clocks may differ
+SAID_MAX = 4096  # bytes kept of what the device said, for whoever asked
 
 
 class Program(NamedTuple):
@@ -45,6 +49,15 @@ class Program(NamedTuple):
     duration_us: int
     amplitude_uA: int
     width_us: int
+
+
+class Asked(NamedTuple):
+    """A trigger that is not answered yet."""
+
+    sent_us: int
+    held: Held
+    shot: Shot
+    last_pulse_us: int  # of the trigger before
 
 
 def _program_of(held: Held, shot: Shot) -> Program:
@@ -81,7 +94,9 @@ class StimJim(HostTimed):
         self._programs: dict[Program, int] = {}
         self._running: Program | None = None  # last started
         self._text = b""
-        self._asked_us: int | None = None  # when the trigger was sent that is not answered yet
+        self._said = b""  # the newest of what was heard
+        self._asked: Asked | None = None
+        self._ends_us = 0  # when the last train that was started ends, at the latest
         self._pulses_due: dict[int, int] = {}  # train -> pulses that its last start must deliver
 
     def _handshake(self) -> str:
@@ -92,7 +107,7 @@ class StimJim(HostTimed):
         return "StimJim (its protocol names no version)"
 
     def _settings(self) -> None:
-        self._programs, self._pulses_due, self._asked_us = {}, {}, None
+        self._programs, self._pulses_due, self._asked, self._ends_us = {}, {}, None, 0
 
     def _check(self, amplitude_uA: int, width_us: int) -> Reply | None:
         if width_us < STAGE_MIN_US:
@@ -123,10 +138,14 @@ class StimJim(HostTimed):
         line = definition(index, program)
         self._write(line)
         self._drain()  # an echo of the line proves nothing
-        said = self._ask(f"S{index}")
         wanted = [int(number) for number in re.findall(r"-?\d+", line.split(",", 3)[3])]
-        found = iter(int(number) for number in re.findall(r"-?\d+", said))
-        if not all(number in found for number in wanted):  # in this order; text and other numbers may stand between
+
+        def stored(said: str) -> bool:
+            found = iter(int(number) for number in re.findall(r"-?\d+", said))
+            return all(number in found for number in wanted)  # in this order; text, other numbers may stand between
+
+        said = self._ask(f"S{index}", stored)
+        if not stored(said):
             raise UserError(f"the {self._who} did not store what it was told ({line!r}): it prints {said!r}")
         self._programs[program] = index
 
@@ -136,33 +155,50 @@ class StimJim(HostTimed):
         if index is None:
             return False
         self._write(f"T{index}")
-        self._asked_us = self._asked_us or now_us()
+        self._asked = Asked(now_us(), held, shot, self._last_pulse_us)
         self._pulses_due[index] = shot.pulses
         self._running = program
         return True
 
+    def _ready(self) -> bool:
+        self._hear()
+        return self._asked is None
+
+    def _revoke(self) -> None:
+        if self._asked is not None or now_us() < self._ends_us:
+            self._write("T-1")
+
+    def _pace_s(self) -> float:
+        return PACE_S if self._asked is None else ASKED_PACE_S
+
     def _halt(self) -> None:
+        self._said = b""
         self._write("T-1")
-        self._asked_us = None
         self._pulses_due = {}
-        self._collect("to T-1")
+        try:
+            self._collect("to T-1", lambda said: self._asked is None)  # the trigger before it is answered first
+        finally:
+            self._asked = None
 
     def _alive(self) -> None:
         """A trigger is answered; without triggers there is nothing to lose."""
 
     def _hear(self) -> None:
-        self._text += self.link.waiting()
+        data = self.link.waiting()
+        self._said = (self._said + data)[-SAID_MAX:]
+        self._text += data
         *lines, self._text = self._text.split(b"\n")
         for line in lines:
             self._line(self._ascii(line).strip())
         self._ascii(self._text)
-        if self._asked_us is not None and now_us() - self._asked_us > ANSWER_S * 1e6:
+        if self._asked is not None and now_us() - self._asked.sent_us > ANSWER_S * 1e6:
             raise UserError(f"the {self._who} has not answered a trigger within {ANSWER_S:g} s")
 
     def _line(self, line: str) -> None:
         if "Started" in line:
-            self._asked_us = None
-            self._count(answers=1)
+            self._started()
+        elif re.match(r"WARN T\b.*\bignored", line) and self._explained():
+            self._refused()
         elif re.search(r"Invalid|ERR|WARN|ignored", line):
             raise UserError(f"the {self._who} refused a trigger: {line}")
         elif done := re.search(r"Train #(\d+) complete\. Delivered (\d+) pulse", line):
@@ -170,6 +206,31 @@ class StimJim(HostTimed):
             if pulses != self._pulses_due.get(index, pulses):
                 due = self._pulses_due[index]
                 raise UserError(f"the {self._who} delivered {pulses} pulses of a train of {due}")
+
+    def _started(self) -> None:
+        self._count(answers=1)
+        asked, self._asked = self._asked, None
+        if asked is None:
+            return
+        latest, shot = now_us(), asked.shot  # of the train's start
+        self._ends_us = latest + shot.duration_us
+        if shot.tail_us < GAP_MIN_US:  # else the device itself is busy for longer than that after the last pulse
+            self._last_pulse_us = latest + (shot.pulses - 1) * shot.spacing_us
+
+    def _explained(self) -> bool:
+        """Whether the trigger that is not answered yet may have met a train of ours that was started late."""
+        return self._asked is not None and self._asked.sent_us < self._ends_us + REST_US
+
+    def _refused(self) -> None:
+        """The first slot of the shot is not given; the others of a train get a trigger each."""
+        assert self._asked is not None
+        self._count(answers=1, pulses=-self._asked.shot.pulses, slots_busy=1)
+        (_, held, shot, self._last_pulse_us), self._asked = self._asked, None
+        rest = singles(shot)[1:]
+        if held is self._now:
+            held.shots.extendleft(reversed(rest))
+        else:
+            self._count(slots_late=len(rest))
 
     def _ascii(self, data: bytes) -> str:
         if any(byte not in (9, 10, 13) and not 32 <= byte < 127 for byte in data):
@@ -179,27 +240,24 @@ class StimJim(HostTimed):
     def _write(self, line: str) -> None:
         self.link.write(line.encode("ascii") + b"\n")
 
-    def _ask(self, line: str) -> str:
+    def _ask(self, line: str, enough: Callable[[str], bool] = bool) -> str:
         self._hear()
+        self._said = b""
         self._write(line)
-        return self._collect(f"to {line}")
+        return self._collect(f"to {line}", enough)
 
-    def _collect(self, what: str) -> str:
-        """Text up to a silence. Lines about triggers are taken as such."""
-        end, text = time.monotonic() + ANSWER_S, b""
+    def _collect(self, what: str, enough: Callable[[str], bool]) -> str:
+        """Text up to a silence, or all that comes in time where it is not enough. Lines about triggers count."""
+        end = time.monotonic() + ANSWER_S
         while time.monotonic() < end:
-            more = self.link.waiting()
-            text += more
-            if not more and self._ascii(text).strip():
-                self._pause(QUIET_S)
-                if not (more := self.link.waiting()):
-                    for line in self._ascii(text).splitlines():
-                        self._line(line.strip())
-                    return self._ascii(text)
-                text += more
-            elif not more:
-                self._pause(0.001)
-        raise UserError(f"the {self._who} gave no answer {what} within {ANSWER_S:g} s")
+            before = self._said
+            self._pause(QUIET_S if before.strip() else 0.001)
+            self._hear()
+            if self._said == before and before.strip() and enough(self._ascii(before)):
+                break
+        if not self._said.strip():
+            raise UserError(f"the {self._who} gave no answer {what} within {ANSWER_S:g} s")
+        return self._ascii(self._said)
 
     def _drain(self) -> None:
         self._pause(QUIET_S)
