@@ -22,6 +22,7 @@ from envs.untrusted import MAX_YAML_BYTES, load_yaml, read_bounded
 from export.graph import BATCH, Interface, check_interface, strip_build_traces
 from export.manifest import MAX_BYTES
 from export.precision import to_half
+from export.rewrite import house_form
 from export.runner import OnnxRunner
 from export.source import Source
 from sea_dbs.config import config_from_mapping
@@ -73,6 +74,8 @@ def read_foreign(onnx_path: Path, manifest_path: Path) -> Source:
     interface = Interface(described.n_obs, described.slots, described.state)
     data = read_bounded(onnx_path, MAX_BYTES, "the policy")
     model = _checked(data, onnx_path, described, interface)
+    house_form(model)
+    onnx.checker.check_model(model, full_check=True)
     plain = model.SerializeToString(deterministic=True)
 
     @cache

@@ -31,6 +31,7 @@ from sea_dbs.train import make_env
 PRECISIONS = ("fp32", "fp16", "int8")
 DEFAULT = "fp16"  # of an export that holds it; else the first one asked for
 SECONDS = 4.0  # simulated s of each of the eight plants whose observations are compared
+MADE_UP = 4  # observations, uniform from 0 to 1 as real ones are (P_beta / 1000): enough to see what a graph becomes
 UNTRAINED = "untrained (size and speed only)"
 UNTRAINED_SEED = 0
 
@@ -82,12 +83,14 @@ def export_source(source: Source, out: Path, settings: Settings) -> tuple[Manife
 
     Raises:
         UserError: a wrong setting, a folder in use, weights that FP16 cannot hold, calibration values or logits that
-            are not finite, or a graph that cannot be quantised.
+            are not finite, a graph that cannot be quantised or, with targets, become C.
     """
     settings.check()
+    torch.set_num_threads(1)
+    if settings.targets and source.origin == "file":  # networks of ours are known to become C
+        _check_in_c(source)
     if not settings.overwrite:
         prepare_output_dir(out)
-    torch.set_num_threads(1)
     policy = OnnxRunner(source.plain("fp32"), "policy")
     config, quiet, factory = source.config, settings.quiet, settings.env_factory
     observations, facts = gather(config, policy, settings.seconds, factory, quiet=quiet)
@@ -119,6 +122,20 @@ def export_source(source: Source, out: Path, settings: Settings) -> tuple[Manife
     manifest.save(out, described)
     chain.write(out)
     return described, evidence.rows
+
+
+def _check_in_c(source: Source) -> None:
+    """Whether the policy can become C, before any plant is simulated: quantised on made-up observations, and read.
+
+    Raises:
+        UserError: a node that the policy in C does not know (named), or a graph that cannot be quantised.
+    """
+    from export.integer import IntegerModel
+    from export.integer.reader import read_chain
+
+    read_chain(source.plain("fp32"))  # first: its nodes are the owner's
+    made_up = np.random.default_rng(0).random((MADE_UP, source.interface.n_obs), np.float32)
+    IntegerModel.from_onnx(build(source, ("int8",), made_up, MADE_UP)["int8"])
 
 
 def build(source: Source, precisions: Sequence[str], calibration: Float, steps: int) -> dict[str, bytes]:

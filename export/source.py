@@ -78,6 +78,7 @@ class Source:
             "actor": self.name,
             "opset": self.opset,
             "input": f"{graph.INPUT}: P_beta / {OBSERVATION_SCALE:g} (spikes²/s²), oldest value first, float32",
+            "divisor": f"{OBSERVATION_SCALE:g}",
             "output": f"{graph.OUTPUT}: (slot, [no pulse, pulse]), float32; a tie gives no pulse",
             "slots": self.interface.slots,
             "slot_us": 1e6 / (config.stim_hz or 1.0),

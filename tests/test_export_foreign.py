@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -15,13 +15,16 @@ from learn_toy import ToyEnv
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from envs.errors import UserError
-from export import chain, graph, manifest
+from export import chain, graph, integer, manifest
 from export.foreign import OPSETS, read_foreign
+from export.plants import EnvFactory
 from export.policy import OnnxPolicy
 from export.precision import wrap
-from export.run import Settings, export_source
+from export.run import Settings, build, export_source
 from export.runner import OnnxRunner
+from export.targets import c_sources
 from sea_dbs.cli.export import EXAMPLE
+from sea_dbs.controllers import decide
 from sea_dbs.networks import build_actor, state_size
 
 SLOTS, N_OBS = 50, 1000
@@ -82,8 +85,6 @@ def test_their_policy_becomes_an_export_like_ours(theirs: dict[str, bytes], name
 
 @pytest.mark.parametrize("opset", [opset for opset in OPSETS if opset != graph.OPSET])
 def test_every_opset_that_is_taken_works(theirs: dict[str, bytes], opset: int, tmp_path: Path) -> None:
-    from export.run import build
-
     model = version_converter.convert_version(onnx.load_model_from_string(theirs["compact"]), opset)
     source = read_foreign(*given(tmp_path, model.SerializeToString(), YAML.replace("opset: 20", f"opset: {opset}")))
     seen = np.random.default_rng(0).uniform(0.2, 0.5, (8, N_OBS)).astype(np.float32)
@@ -93,6 +94,199 @@ def test_every_opset_that_is_taken_works(theirs: dict[str, bytes], opset: int, t
         found = onnx.load_model_from_string(data)
         assert found.opset_import[0].version == opset
         assert {p.key: p.value for p in found.metadata_props}["sea_dbs.opset"] == str(opset)
+
+
+# -- linear layers as other toolkits write them ------------------------------------------------------------------------
+
+HIDDEN = 32
+
+
+def weights(seed: int, *shape: int) -> np.ndarray:
+    return (np.random.default_rng(seed).normal(size=shape) / np.sqrt(shape[0])).astype(np.float32)
+
+
+def written(nodes: list[onnx.NodeProto], **constants: np.ndarray) -> bytes:
+    """A file of these nodes, from 'observation' to 'y', which becomes 'logits'."""
+    constants["shape"] = np.array([0, SLOTS, 2])
+    last = helper.make_node("Reshape", ["y", "shape"], ["logits"])
+    graph_ = helper.make_graph(
+        [*nodes, last],
+        "theirs",
+        [helper.make_tensor_value_info("observation", TensorProto.FLOAT, ["N", N_OBS])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", SLOTS, 2])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph_, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
+
+
+W0, B0 = weights(0, N_OBS, HIDDEN), weights(1, HIDDEN)
+W1, B1 = weights(2, HIDDEN, 2 * SLOTS), weights(3, 2 * SLOTS)
+SQUARE = weights(4, HIDDEN, HIDDEN)
+RELU = helper.make_node("Relu", ["h"], ["r"], "relu")
+
+
+def gemm_columns() -> bytes:
+    """Gemm as its definition has it: transB 0; a bias of one row, and one of one number."""
+    nodes = [
+        helper.make_node("Gemm", ["observation", "W0", "b0"], ["h"], "first"),
+        RELU,
+        helper.make_node("Gemm", ["r", "W1", "b1"], ["y"], "head"),
+    ]
+    return written(nodes, W0=W0, b0=B0[None], W1=W1, b1=np.float32([0.25]))
+
+
+def products_and_sums() -> bytes:
+    """As tf2onnx and skl2onnx write it, the constant on either side of Add."""
+    nodes = [
+        helper.make_node("MatMul", ["observation", "W0"], ["m0"], "first"),
+        helper.make_node("Add", ["m0", "b0"], ["h"], "sum"),
+        RELU,
+        helper.make_node("MatMul", ["r", "W1"], ["m1"], "head"),
+        helper.make_node("Add", ["b1", "m1"], ["y"]),
+    ]
+    return written(nodes, W0=W0, b0=B0, W1=W1, b1=B1[None])
+
+
+def products_alone() -> bytes:
+    nodes = [
+        helper.make_node("MatMul", ["observation", "W0"], ["h"], "first"),
+        RELU,
+        helper.make_node("MatMul", ["r", "W1"], ["y"], "head"),
+    ]
+    return written(nodes, W0=W0, W1=W1)
+
+
+def constants_as_nodes() -> bytes:
+    """Weights in Constant nodes, one of them transposed by a node, after a centring."""
+    nodes = [
+        helper.make_node("Constant", [], ["W0T"], value=numpy_helper.from_array(np.ascontiguousarray(W0.T))),
+        helper.make_node("Constant", [], ["b0"], value=numpy_helper.from_array(B0)),
+        helper.make_node("Sub", ["observation", "centre"], ["c"]),
+        helper.make_node("Transpose", ["W0T"], ["W0"], perm=[1, 0]),
+        helper.make_node("MatMul", ["c", "W0"], ["m0"], "first"),
+        helper.make_node("Add", ["m0", "b0"], ["h"]),
+        RELU,
+        helper.make_node("Gemm", ["r", "W1", "b1"], ["y"], "head"),
+    ]
+    return written(nodes, W1=W1, b1=B1, centre=np.float32(0.35))
+
+
+def shared_weights() -> bytes:
+    """One constant read three times: by columns twice, by rows once."""
+    nodes = [
+        helper.make_node("MatMul", ["observation", "W0"], ["h"], "first"),
+        RELU,
+        helper.make_node("MatMul", ["r", "S"], ["s"]),
+        helper.make_node("Gemm", ["s", "S"], ["t"], transB=1),
+        helper.make_node("Gemm", ["t", "S"], ["u"]),
+        helper.make_node("MatMul", ["u", "W1"], ["y"], "head"),
+    ]
+    return written(nodes, W0=W0, S=SQUARE, W1=W1)
+
+
+FORMS = [gemm_columns, products_and_sums, products_alone, constants_as_nodes, shared_weights]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_linear_layers_as_others_write_them_become_c(form: Callable[[], bytes], tmp_path: Path) -> None:
+    data = form()
+    source = read_foreign(*given(tmp_path, data))
+    assert source.parameters >= W0.size + W1.size
+    seen = np.random.default_rng(9).uniform(0, 1, (64, N_OBS)).astype(np.float32)
+    wanted = OnnxRunner(data).logits(seen)
+    models = build(source, ("fp32", "fp16", "int8"), seen[:48], 1)
+    for precision, tolerance in (("fp32", 1e-6), ("fp16", 4e-3), ("int8", 0.1)):  # FP32: float rounding
+        logits = OnnxRunner(models[precision]).logits(seen)
+        assert np.abs(logits - wanted).max() < tolerance * np.abs(wanted).max(), precision
+    found = onnx.load_model_from_string(models["fp32"]).graph
+    assert {node.op_type for node in found.node} <= {"Gemm", "Relu", "Reshape", "Sub"}
+    assert {"first", "relu", "head"} <= {node.name for node in found.node}
+    _, sources = c_sources(models, models["fp32"])  # as `sea-dbs trace --rebuild` makes them, from the exported files
+    assert set(sources) == {"fp32", "fp16", "int8"}
+    model = integer.IntegerModel.from_onnx(models["int8"])
+    decided = decide(integer.run(model, integer.quantise(model, seen)).astype(np.float32))
+    assert np.mean(decided == decide(wanted)) > 0.9
+
+
+def test_the_metadata_hold_the_divisor(theirs: dict[str, bytes], tmp_path: Path) -> None:
+    source = read_foreign(*given(tmp_path, theirs["compact"]))
+    noted = {p.key: p.value for p in onnx.load_model_from_string(source.build("fp32")).metadata_props}
+    assert float(noted["sea_dbs.divisor"]) == described_divisor(YAML)
+
+
+def described_divisor(text: str) -> float:
+    return float(next(line for line in text.splitlines() if line.startswith("divisor:")).split()[1])
+
+
+def tanh_between() -> bytes:
+    nodes = [
+        helper.make_node("MatMul", ["observation", "W0"], ["m0"]),
+        helper.make_node("Add", ["m0", "b0"], ["h"]),
+        helper.make_node("Tanh", ["h"], ["r"]),
+        helper.make_node("MatMul", ["r", "W1"], ["y"]),
+    ]
+    return written(nodes, W0=W0, b0=B0, W1=W1)
+
+
+def product_of_three_axes() -> bytes:
+    nodes = [
+        helper.make_node("Unsqueeze", ["observation", "axes"], ["x"]),
+        helper.make_node("MatMul", ["x", "W0"], ["h"], "first"),
+        RELU,
+        helper.make_node("Squeeze", ["r", "axes"], ["s"]),
+        helper.make_node("MatMul", ["s", "W1"], ["y"]),
+    ]
+    return written(nodes, W0=W0, W1=W1, axes=np.array([1]))
+
+
+def sum_read_twice() -> bytes:
+    nodes = [
+        helper.make_node("MatMul", ["observation", "W0"], ["m0"], "first"),
+        helper.make_node("Add", ["m0", "b0"], ["a"]),
+        helper.make_node("Add", ["m0", "a"], ["r"], "both"),
+        helper.make_node("MatMul", ["r", "W1"], ["y"]),
+    ]
+    return written(nodes, W0=W0, b0=B0, W1=W1)
+
+
+def scaled() -> bytes:
+    nodes = [
+        helper.make_node("Gemm", ["observation", "W0", "b0"], ["r"], alpha=0.5),
+        helper.make_node("Gemm", ["r", "W1", "b1"], ["y"]),
+    ]
+    return written(nodes, W0=W0, b0=B0, W1=W1, b1=B1)
+
+
+class NoPlant:
+    """An environment that must not be made."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        raise AssertionError("a plant was simulated before the graph was read")
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        (tanh_between, "the ONNX node #3 (Tanh, without a name) is not understood"),
+        (product_of_three_axes, "the ONNX node 'first' (MatMul) is not understood"),
+        (sum_read_twice, "'m0' is read by the ONNX node #2 (Add, without a name), the ONNX node 'both' (Add)"),
+        (scaled, "the ONNX node #1 (Gemm, without a name) must have alpha 1"),
+    ],
+)
+def test_what_cannot_become_c_is_said_before_a_plant_is_simulated(
+    form: Callable[[], bytes], words: str, tmp_path: Path
+) -> None:
+    data, no_plant = form(), cast(EnvFactory, NoPlant)
+    source = read_foreign(*given(tmp_path, data))
+    seen = np.random.default_rng(9).uniform(0, 1, (4, N_OBS)).astype(np.float32)
+    wanted = OnnxRunner(data).logits(seen)
+    assert np.abs(OnnxRunner(source.plain("fp32")).logits(seen) - wanted).max() < 1e-6 * np.abs(wanted).max()
+    with pytest.raises(UserError) as caught:
+        export_source(source, tmp_path / "out", Settings(quiet=True, env_factory=no_plant, targets=("c",)))
+    assert words in str(caught.value)
+    assert not (tmp_path / "out").exists()
 
 
 # -- refused -----------------------------------------------------------------------------------------------------------

@@ -123,6 +123,19 @@ def test_no_trigger_is_sent_behind_one_that_is_not_answered() -> None:
         assert (counts.pulses, counts.slots_busy, counts.triggers) == (3, 3, 4)
 
 
+def test_a_slot_into_which_a_late_pulse_fell_gets_no_second_one() -> None:
+    with Bed([0, 20_200, 3_000], trains=False) as bed:
+        start = bed.order([1] * 5)
+        bed.run(start + 25_000 - bed.us)
+        while bed.us < start + 49_000:
+            bed.us += STEP_US  # the host comes late as well
+        bed.run(200_000)
+        slots = [(t - start) // PERIOD_US for t in bed.pulses]
+        assert len(set(slots)) == len(slots)
+        assert bed.driver.fault is None
+        assert bed.driver.counters.slots_busy >= 1
+
+
 def test_a_train_that_is_refused_goes_on_slot_by_slot() -> None:
     with Bed([15_000]) as bed:
         start = bed.order([1, 1, 0, 1, 0, 1, 0, 1])  # a pulse, then a train of 1, 3, 5, 7
@@ -145,13 +158,14 @@ def test_however_late_triggers_are_each_slot_is_accounted_for_and_none_bunched(
     mask: list[int], period_us: int, delays: list[int], trains: bool
 ) -> None:
     with Bed(delays, trains=trains) as bed:
-        bed.order(mask, period_us)
+        start = bed.order(mask, period_us)
         bed.run(100_000 + period_us * len(mask) + 500_000)
         counts = bed.driver.counters
         assert (bed.driver.state, bed.driver.fault) == (State.CLOSED_LOOP, None)
         not_given = counts.slots_late + counts.slots_busy + counts.slots_too_soon + counts.slots_lapsed
         assert counts.pulses + not_given == sum(mask)
         assert len(bed.pulses) == counts.pulses
+        assert len({(t - start) // period_us for t in bed.pulses}) == len(bed.pulses)  # never twice in a slot
         assert all(after - before >= GAP_US for before, after in pairwise(bed.pulses))
 
 

@@ -53,6 +53,7 @@ class Graph:
         if not graph.node or not graph.input or not graph.output:
             raise UserError("this ONNX file holds no graph with an input and an output")
         check_model(self.model, "this ONNX file")
+        name_by_position(graph)
         self._helper = onnx
         self._constants: dict[str, Array] = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
         self.maker: dict[str, Any] = {name: node for node in graph.node for name in node.output}
@@ -153,8 +154,16 @@ class Graph:
         return Quant(float(scale.reshape(())), int(zero.reshape(())))
 
 
+def name_by_position(graph: Any) -> None:
+    """Name the nodes that have no name ``#1``, ``#2``... by their place in the file."""
+    for i, node in enumerate(graph.node, 1):
+        node.name = node.name or f"#{i}"
+
+
 def describe(node: Any) -> str:
-    """How an error names a node."""
+    """How an error names a node: by its name, or where it stands in the file."""
+    if node.name.startswith("#"):
+        return f"the ONNX node {node.name} ({node.op_type}, without a name)"
     return f"the ONNX node '{node.name}' ({node.op_type})"
 
 

@@ -208,12 +208,15 @@ class _Walk:
             self.chain.steps.append(step)
             self.channels, self.positions, self.tensor = step.hidden, 1, step.output
             return
-        a, (weight, bias) = self.graph.attributes(node), self._parameters(node)
+        a = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0} | self.graph.attributes(node)
+        if (a["alpha"], a["beta"], a["transA"], a["transB"]) != (1.0, 1.0, 0, 1):
+            raise UserError(
+                f"{describe(node)} must have alpha 1, beta 1, transA 0 and transB 1: it has {a['alpha']:g}, "
+                f"{a['beta']:g}, {a['transA']} and {a['transB']}"
+            )
+        weight, bias = self._parameters(node)
         shape = weight.value.shape
-        plain = (
-            a.get("alpha", 1.0) == 1.0 and a.get("beta", 1.0) == 1.0 and not a.get("transA", 0) and a.get("transB", 0)
-        )
-        if not plain or len(shape) != 2 or shape[1] != self.channels * self.positions:
+        if len(shape) != 2 or shape[1] != self.channels * self.positions:
             raise UserError(
                 f"{describe(node)} must be y = W x + b with {self.channels * self.positions} inputs; W is {shape}"
             )

@@ -47,7 +47,7 @@ class Counters(NamedTuple):
     slots_late: int = 0  # not given: the host came more than half a period too late
     slots_lapsed: int = 0  # not given: the lease had ended
     slots_too_soon: int = 0  # not given: the last pulse was too near
-    slots_busy: int = 0  # not given: the device had not answered the last trigger, or refused this one during a train
+    slots_busy: int = 0  # not given: the last trigger was not answered yet, or taken too late, or this one refused
     orders_refused: int = 0
     answers: int = 0  # of the device
 

@@ -75,6 +75,7 @@ class Paced:
         self._next: Held | None = None
         self._lease_until_us = 0
         self._last_pulse_us = -GAP_MIN_US
+        self._latest_us = -GAP_MIN_US  # when the last pulse starts at the latest, where the device tells
         self._closing = False
         self._thread = threading.Thread(target=self._run, name=f"{self.capabilities.device} pulses", daemon=True)
 
@@ -154,7 +155,7 @@ class Paced:
         last_us = self._lease_until_us - WAY_US
         whole = shot.pulses > 1 and end_us <= last_us and now - shot.start_us <= held.period_us // 4
         whole = whole and (self._next is None or end_us <= self._next.start_us)
-        ready = self._guarded(self._ready)
+        ready = self._guarded(self._ready) and self._latest_us < shot.start_us  # else it may fall into this slot
         if shot.pulses > 1 and not (whole and ready and self._near(now) and self._send(held, shot, now)):
             held.shots.extendleft(reversed(singles(shot)))
         elif shot.pulses == 1:

@@ -214,8 +214,9 @@ class StimJim(HostTimed):
             return
         latest, shot = now_us(), asked.shot  # of the train's start
         self._ends_us = latest + shot.duration_us
+        self._latest_us = latest + (shot.pulses - 1) * shot.spacing_us
         if shot.tail_us < GAP_MIN_US:  # else the device itself is busy for longer than that after the last pulse
-            self._last_pulse_us = latest + (shot.pulses - 1) * shot.spacing_us
+            self._last_pulse_us = self._latest_us
 
     def _explained(self) -> bool:
         """Whether the trigger that is not answered yet may have met a train of ours that was started late."""
