@@ -131,6 +131,8 @@ def closed_loop(parts: Parts, electrode: Electrode, recorder: Recorder, plan: Se
     electrode.arm()
     if plan.prelude:
         electrode.prelude()
+        if source_of(parts.env) is not None:  # a stream went on meanwhile
+            start = begin([parts.env], [plan.seed])
     offset_us = electrode.synchronise()
     if (source := source_of(parts.env)) is not None:  # its clock is at 0 where its newest sample was taken
         recorder.event(offset_us, "source", f"{source.source.name}; {NO_PLANT}")

@@ -89,10 +89,17 @@ def test_the_inspector_finds_no_fault(archived: Path) -> None:
     assert validate(path=archived) == []
 
 
+def lead(recorded: Path) -> float:
+    """Seconds from the archive's time 0 (the first moment of plant or prelude) to the sample of the first decision."""
+    offset = table_of(recorded, "session")[0]["offset_us"]
+    first = min(row["device_us"] for row in table_of(recorded, "events"))
+    return float(max(SHORT["settle_ms"] * 1e-3, (offset - first) * 1e-6))
+
+
 def test_the_archive_is_the_recording(archived: Path, recorded: Path) -> None:
     nwb = read(archived)
     decisions, pulses = table_of(recorded, "decisions"), table_of(recorded, "pulses")
-    seconds = SHORT["settle_ms"] * 1e-3  # time 0 is the plant's first moment: nothing is negative
+    seconds = lead(recorded)
     found = nwb["decisions"]
     assert list(found["reason"]) == [row["reason"] for row in decisions]
     assert list(found["mask"]) == [row["mask"] for row in decisions]
@@ -121,7 +128,7 @@ def test_p_beta_has_a_rate_and_its_values(archived: Path, recorded: Path) -> Non
     seen = [np.frombuffer(row["observation"], "<f4") for row in decisions]
     last = np.frombuffer(table_of(recorded, "session")[0]["final_observation"], "<f4")
     assert np.allclose(nwb["beta"], np.concatenate([*seen, last]) * 1000.0)
-    assert nwb["start"] == pytest.approx(0.4 - 9 * 0.02)
+    assert nwb["start"] == pytest.approx(lead(recorded) - 9 * 0.02)
     assert nwb["start"] > 0
 
 

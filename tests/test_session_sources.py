@@ -217,14 +217,16 @@ def outlet(
             process.kill()
 
 
-def live(export: Path, out: Path, name: str, steps: int = 4) -> SessionPlan:
-    return SessionPlan(out=out, policy=export, source=f"lsl:{name}", steps=steps, realtime=True, quiet=True)
+def live(export: Path, out: Path, name: str, steps: int = 4, *, prelude: bool = False) -> SessionPlan:
+    return SessionPlan(
+        out=out, policy=export, source=f"lsl:{name}", steps=steps, realtime=True, prelude=prelude, quiet=True
+    )
 
 
 @pytest.mark.usefixtures("local")
 def test_a_stream_closes_the_loop(export: Path, tmp_path: Path) -> None:
     with outlet("beta-good"):
-        summary = run_session(live(export, tmp_path / "out", "beta-good"))
+        summary = run_session(live(export, tmp_path / "out", "beta-good", prelude=True))
     assert summary["outcome"] == "finished"
     assert summary["decisions"] == 4
     assert summary["safety"]["violations"] == 0
