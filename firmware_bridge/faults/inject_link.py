@@ -287,8 +287,10 @@ def stop_always(rig: Rig, rng: random.Random, _: dict[str, Any]) -> Outcome:
     driver = Driver(rig, rng, patient=True)
     driver.begin()
     driver.drive(rng.randint(200_000, 500_000))
+    rig.client.poll(0.0)
     at = rig.mark()
     rig.link.raw(encode(Stop(reason=9), sequence=rng.randrange(2**32), session=rng.randrange(2**32)))
+    rig.client.poll(1.0)  # its answer: a stepped clock must not advance before the board has read the frame
     rig.advance(200_000)
     rig.client.poll(0.0)
     slack = 2_000 if rig.stepped else 30_000  # the way there takes real time
