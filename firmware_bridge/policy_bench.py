@@ -148,7 +148,7 @@ def _host_program(target: str, policy_c: Path, folder: Path) -> Path:
 def _bare_program(board: Target, policy_c: Path, folder: Path) -> Path:
     flags = [*WARNINGS, *board.flags, *BARE_FLAGS, *LINK_FLAGS, f"-ffile-prefix-map={FIRMWARE}=."]
     flags += ["-T", str(board.folder / "link.ld"), "-L", str(CORTEX_M)]
-    for include in (CORE, BENCH, CORTEX_M, board.folder):
+    for include in (CORE, BENCH, *board.folders):
         flags += ["-I", str(include)]
     program = folder / "bench.elf"
     units = [str(BENCH / "bare.c"), str(CORTEX_M / "startup.c"), str(policy_c)]
@@ -220,6 +220,5 @@ def _read(folder: Path, count: int) -> tuple[NDArray[np.int32], None, int]:
 def _instructions(folder: Path, board: Target) -> float:
     """Mean instructions of ``infer``: ticks to instructions, those of calling nothing subtracted."""
     spent = np.frombuffer((folder / "bench.cost").read_bytes()[_COST.size :], "<u8").reshape(-1, 2)
-    hz = int(re.search(r"BOARD_CPU_HZ (\d+)u", (board.folder / "board.h").read_text())[1])  # type: ignore[index]
-    ticks_an_instruction = hz * 2**ICOUNT_SHIFT * 1e-9
+    ticks_an_instruction = board.cpu_hz * 2**ICOUNT_SHIFT * 1e-9
     return float((np.rint(spent[:, 0] / ticks_an_instruction) - np.rint(spent[:, 1] / ticks_an_instruction)).mean())

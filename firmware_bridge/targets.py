@@ -58,6 +58,18 @@ class Target:
         """A process on this machine, not a microcontroller."""
         return not self.flags
 
+    @property
+    def cpu_hz(self) -> int:
+        """Clock of the core (Hz), from the port's own headers, else from those that it shares with other ports.
+
+        Raises:
+            UserError: none of them names it.
+        """
+        for header in (path for folder in reversed(self.folders) for path in sorted(folder.glob("*.h"))):
+            if found := re.search(r"#define BOARD_CPU_HZ (\d+)u", header.read_text()):
+                return int(found[1])
+        raise UserError(f"no header of the port {self.name} defines BOARD_CPU_HZ")
+
     def memory(self, name: str) -> Memory:
         """``FLASH`` or ``RAM``, from the linker script."""
         return self._memories[name]

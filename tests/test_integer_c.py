@@ -50,7 +50,7 @@ def test_boards_give_equal_bits_within_the_budget(
     found = run_policy(board, tmp_path / "sea_policy.c", rows, quiet=True)
     assert (found.logits == run(policy, rows)).all()
     assert found.instructions is not None
-    assert found.instructions <= 400_000  # the bounds for the compact policy on a Cortex-M4F
+    assert found.instructions <= 400_000  # the bounds for the compact policy on a Cortex-M4F
     assert found.stack_bytes <= 2048
     assert ram_bytes(policy) <= 16_384
     assert weight_bytes(policy) <= 65_536

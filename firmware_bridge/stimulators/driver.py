@@ -8,6 +8,7 @@ the lease too: a killed host leaves at most the rest of one.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -47,24 +48,29 @@ class HostTimed(Paced):
 
     # -- what a device adds --------------------------------------------------------------------------------------------
 
+    @abstractmethod
     def _handshake(self) -> str:
-        raise NotImplementedError
+        """Find the device; what it says of itself.
 
+        Raises:
+            UserError: no answer, or another device's.
+        """
+
+    @abstractmethod
     def _settings(self) -> None:
         """Bring the device to safe settings."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _check(self, amplitude_uA: int, width_us: int) -> Reply | None:
         """Refuse what this device cannot do."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _program(self, held: Held) -> None:
         """Load what the shots of a decision need."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _alive(self) -> None:
         """Look whether the device still answers, once a renewal."""
-        raise NotImplementedError
 
     def _goodbye(self) -> None:
         """Let go of the device."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -59,7 +60,7 @@ class Held:
     shots: deque[Shot]
 
 
-class Paced:
+class Paced(ABC):
     """A decision under way, one next, and the thread that triggers their pulses. It renews nothing."""
 
     capabilities: Capabilities
@@ -81,28 +82,28 @@ class Paced:
 
     # -- what a device adds --------------------------------------------------------------------------------------------
 
+    @abstractmethod
     def _fire(self, held: Held, shot: Shot) -> bool:
         """Start a shot now; False where the device is not prepared for this train."""
-        raise NotImplementedError
 
     def _ready(self) -> bool:
         """Whether the device has dealt with the last trigger, as far as it tells."""
         return True
 
-    def _revoke(self) -> None:
+    def _revoke(self) -> None:  # noqa: B027 - a device whose shots are single pulses has nothing to end
         """The lease has ended: what is under way ends too. No answer is waited for."""
 
     def _pace_s(self) -> float:
         """Longest sleep of the thread while a decision is under way (s)."""
         return PACE_S
 
+    @abstractmethod
     def _halt(self) -> None:
         """End what is under way."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _hear(self) -> None:
         """Take what the device said unasked."""
-        raise NotImplementedError
 
     # -- the pulses ----------------------------------------------------------------------------------------------------
 

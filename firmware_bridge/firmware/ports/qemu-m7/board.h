@@ -1,16 +1,7 @@
-/* mps2-an500: Cortex-M7 at 25 MHz (application note AN500); the map of mps2-an386. */
+/* mps2-an500: Cortex-M7 (application note AN500). */
 #ifndef BOARD_H
 #define BOARD_H
 
-#define BOARD_CPU_HZ 25000000u
-#define BOARD_IRQS 32
-#define BOARD_ELECTRODE 1
-#define BOARD_UART 0x40004000u /* UART0; UART1 follows 0x1000 later */
-#define BOARD_UART_IRQ 0u      /* receive of UART0, transmit, receive of UART1, transmit */
-#define BOARD_FPGAIO 0x40028000u
-#define BOARD_FPGAIO_HZ 25000000u
-#define BOARD_WATCHDOG 0x40008000u
-#define BOARD_WATCHDOG_HZ 25000000u
-#define BOARD_WAKE_IRQ(uart) (BOARD_UART_IRQ + 2u * (uart))
+#include "mps2.h"
 
 #endif
