@@ -59,15 +59,6 @@ def running_boards() -> list[Ports]:
     return found
 
 
-def find_electrode(port: str) -> str:
-    """The electrode channel that belongs to the port of a host or emulated board.
-
-    Raises:
-        UserError: no running board of this user has this port.
-    """
-    return find_board(port).electrode
-
-
 def find_board(port: str) -> Ports:
     """The running host or emulated board that has this port.
 

@@ -18,7 +18,7 @@ import pytest
 
 from envs.errors import UserError
 from firmware_bridge.bench import Bench
-from firmware_bridge.board import HostBoard, find_electrode, running_boards, runtime_dir
+from firmware_bridge.board import HostBoard, find_board, running_boards, runtime_dir
 from firmware_bridge.client import BoardClient
 from firmware_bridge.codes import State
 from firmware_bridge.links import SerialLink
@@ -192,11 +192,11 @@ def test_the_command_prints_its_port_and_runs_until_told_to_end(ending: signal.S
     with cli("--electrode-log", str(log)) as process:
         assert process.stdout is not None
         port = process.stdout.readline().strip()
-        assert process.stdout.readline().strip() == f"electrode {find_electrode(port)}"
+        assert process.stdout.readline().strip() == f"electrode {find_board(port).electrode}"
         assert port in [ports.port for ports in running_boards()]
         link = tmp_path / "stim"
         link.symlink_to(port)
-        with BoardClient(SerialLink(str(link))) as client, Bench(find_electrode(str(link))) as bench:
+        with BoardClient(SerialLink(str(link))) as client, Bench(find_board(str(link)).electrode) as bench:
             client.hello()
             client.arm()
             client.set_stim(1, 0, 20_000, [0, 1], 3000, 60)  # the set point has climbed to 10 µA by then
@@ -247,13 +247,13 @@ def test_wrong_ports_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"there is no port /dev/pts/99999: start a board with 'sea-dbs board host'"):
         SerialLink("/dev/pts/99999")
     with pytest.raises(UserError, match=r"there is no port /dev/pts/99999"):
-        find_electrode("/dev/pts/99999")
+        find_board("/dev/pts/99999")
     file = tmp_path / "file"
     file.write_text("no port")
     with pytest.raises(UserError, match="cannot be opened as a serial port"):
         SerialLink(str(file))
     with pytest.raises(UserError, match="belongs to no running host board"):
-        find_electrode(str(file))
+        find_board(str(file))
     with pytest.raises(UserError, match="is no electrode channel"):
         Bench(str(file))
     with pytest.raises(UserError, match="nosuch://x is no port"):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from firmware_bridge.faults import checker
-from firmware_bridge.faults.checker import Expectation, check, expected, read_trace
+from firmware_bridge.faults.checker import Expectation, check, expected
 
 Line = dict[str, Any]
 LEASE_US = 300_000
@@ -233,7 +233,7 @@ def test_it_shares_no_code_with_what_it_checks() -> None:
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in node.names
     }
-    assert imported == {"__future__", "json", "math", "collections.abc", "dataclasses", "pathlib", "typing", "yaml"}
+    assert imported == {"__future__", "math", "collections.abc", "dataclasses", "pathlib", "typing", "yaml"}
     # and it runs where nothing of this project can be imported
     alone = (
         "import importlib.util as u, sys; s = u.spec_from_file_location('checker', sys.argv[1]);"
@@ -242,9 +242,3 @@ def test_it_shares_no_code_with_what_it_checks() -> None:
         "assert not [n for n in sys.modules if n.split('.')[0] in ('firmware_bridge', 'envs', 'sea_dbs', 'export')]"
     )
     subprocess.run([sys.executable, "-c", alone, str(source)], check=True, cwd="/")
-
-
-def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
-    path = tmp_path / "log.jsonl"
-    path.write_text('{"t_us": 1, "state": "IDLE", "cause": "POWER_ON"}\n{"t_us": 2, "pul')
-    assert read_trace(path) == [{"t_us": 1, "state": "IDLE", "cause": "POWER_ON"}]

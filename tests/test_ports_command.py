@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from firmware_bridge.bench import Bench
-from firmware_bridge.board import find_board, find_electrode, running_boards
+from firmware_bridge.board import find_board, running_boards
 from firmware_bridge.client import BoardClient
 from firmware_bridge.links import SerialLink
 from tests.ports_tools import wait_for
@@ -45,9 +45,9 @@ def test_it_prints_its_port_and_runs_until_told_to_end(ending: signal.Signals, t
     with start("qemu-m4f", "--electrode-log", log) as process:
         assert process.stdout is not None
         port = process.stdout.readline().strip()
-        assert process.stdout.readline().strip() == f"electrode {find_electrode(port)}"
+        assert process.stdout.readline().strip() == f"electrode {find_board(port).electrode}"
         assert find_board(port).kind == "qemu-m4f"
-        with BoardClient(SerialLink(port)) as client, Bench(find_electrode(port), stepped=True) as bench:
+        with BoardClient(SerialLink(port)) as client, Bench(find_board(port).electrode, stepped=True) as bench:
             assert not bench.stepped, "an emulated board keeps its own time"
             client.hello()
         _, qemu = emulator(process.pid)

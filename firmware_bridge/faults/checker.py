@@ -10,7 +10,6 @@ the starts, the ramp from the amplitudes. What only the core can say (state, cau
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -49,17 +48,6 @@ def numbers() -> dict[str, Any]:
     """The checker's own numbers."""
     loaded: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("numbers.yaml").read_text())
     return loaded
-
-
-def read_trace(path: Path) -> list[dict[str, Any]]:
-    """The lines of an electrode log; a last line that is not whole is left out."""
-    lines = []
-    for text in path.read_text().splitlines():
-        try:
-            lines.append(json.loads(text))
-        except ValueError:
-            continue
-    return lines
 
 
 @dataclass

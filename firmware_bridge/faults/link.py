@@ -96,11 +96,6 @@ def flip_bits(rng: random.Random, rate: float) -> Callable[[bytes], bytes]:
     return flip
 
 
-def lose(rng: random.Random, share: float) -> Disturbance:
-    """A share of the writes is lost."""
-    return lambda data: [] if rng.random() < share else [(0, data)]
-
-
 def delay(rng: random.Random, low_us: int, high_us: int, share: float = 0.0) -> Disturbance:
     """Each write comes later, by a random time (so they overtake each other); a share is lost."""
     return lambda data: [] if rng.random() < share else [(rng.randint(low_us, high_us), data)]
