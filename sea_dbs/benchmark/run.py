@@ -1,0 +1,210 @@
+"""A benchmark from its suite to its tables: ``sea-dbs benchmark``."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from envs.errors import UserError
+from sea_dbs.benchmark import figures
+from sea_dbs.benchmark.jobs import Job, everything
+from sea_dbs.benchmark.learning import curves, runs_of, samples_needed
+from sea_dbs.benchmark.schedule import Engine, Schedule
+from sea_dbs.benchmark.statistics import improvement
+from sea_dbs.benchmark.store import Store
+from sea_dbs.benchmark.suites import Entry, Options, entries
+from sea_dbs.benchmark.tables import Row, as_json, markdown, rows_of, table
+from sea_dbs.files import atomic_write, atomic_write_text, write_json
+from sea_dbs.manifest import machine
+from sea_dbs.progress import progress
+
+
+def run_jobs(store: Store, jobs: Sequence[Job], engine: Engine, name: str, *, quiet: bool = False) -> dict[str, str]:
+    """Run what is not there yet; who failed, and why.
+
+    Raises:
+        UserError: another benchmark is running in the folder, or it cannot be written.
+    """
+    with store.locked():
+        total = len(everything(jobs))
+        missing = [job for job in everything(jobs) if store.find(job) is None]
+        with progress(name, total, total - len(missing), quiet=quiet) as bar:
+            schedule = Schedule(jobs, store, bar)
+            engine(schedule)
+    return schedule.failures
+
+
+def benchmark(
+    suite: str,
+    options: Options,
+    out: Path,
+    engine: Engine,
+    *,
+    any_version: bool = False,
+    tables_only: bool = False,
+    quiet: bool = False,
+    command: str = "",
+) -> dict[str, Any]:
+    """Run a suite, or go on with one, and write its tables and figures into ``out``.
+
+    Returns:
+        What ``SUITE.json`` holds; ``failures`` names the jobs that failed.
+
+    Raises:
+        UserError: an unknown name, a number out of range, a folder in use, or nothing finished to make a table of.
+    """
+    cells = entries(suite, options)
+    store = Store(out, any_version=any_version)
+    failures = {} if tables_only else run_jobs(store, [cell.job for cell in cells], engine, suite, quiet=quiet)
+    rows = rows_of(store, cells)
+    if not rows:
+        raise UserError(f"no job of the suite '{suite}' is finished in {out}: there is nothing to make a table of")
+    facts = provenance(store, [cell.job for cell in cells], command)
+    result = {
+        "kind": "benchmark",
+        "suite": suite,
+        "options": asdict(options),
+        "failures": failures,
+        **facts,
+        "rows": as_json(rows),
+        "samples": {task: _plain(samples_needed(runs_of(store, cells, task))) for task in _tasks(rows)},
+        "improvement": {task: _improvement([row for row in rows if row.task == task]) for task in _tasks(rows)},
+    }
+    write_json(out / f"{suite}.json", result)
+    atomic_write_text(out / f"{suite}.md", report(suite, rows, store, cells, result))
+    for name, picture in pictures(rows, store, cells).items():
+        atomic_write(out / f"{suite}-{name}.png", lambda stream, picture=picture: stream.write(picture))  # type: ignore[misc]
+    return result
+
+
+def provenance(store: Store, jobs: Sequence[Job], command: str) -> dict[str, Any]:
+    """Command, commit, day, machine, and what the finished jobs took."""
+    found = [store.result(job) for job in everything(jobs) if store.find(job) is not None]
+    return {
+        "command": command,
+        "commit": commit(),
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": machine(),
+        "jobs": len(everything(jobs)),
+        "finished": len(found),
+        "wall_s": round(sum(one["wall_s"] for one in found), 1),
+        "code": sorted({one["code"] for one in found}),
+    }
+
+
+def commit() -> str:
+    """The commit of the source, where it is a repository."""
+    here = Path(__file__).parent
+    asked = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=7", "--exclude=*"]
+    try:
+        return subprocess.run(asked, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def report(suite: str, rows: Sequence[Row], store: Store, cells: Sequence[Entry], result: dict[str, Any]) -> str:
+    """The Markdown of a suite."""
+    finished = f"{result['finished']} of {result['jobs']} jobs"
+    head = (
+        f"`{result['command'] or 'sea-dbs benchmark --suite ' + suite}`, {result['date']}, commit `{result['commit']}`, "
+        f"{finished}, {result['wall_s'] / 3600:.1f} h of one core each; {result['machine']['cpu']}. "
+        "Interquartile mean over seeds (a seed is one training and eight held-out plants), 95 % stratified bootstrap "
+        "interval. A learner's ablations share its configuration."
+    )
+    parts = [head, "", markdown(rows)]
+    for task in _tasks(rows):
+        needed = samples_needed(runs_of(store, cells, task))
+        if needed:
+            parts += [f"Samples to the level that DDPG ends at, task `{task}`:", "", _samples(needed), ""]
+        better = result["improvement"][task]
+        if better:
+            parts += [f"Probability that SEA-DBS earns more reward than, task `{task}`:", "", better_table(better), ""]
+    violations = sum(row.violations for row in rows)
+    parts += [
+        f"Decisions that a plant got otherwise than decided: {violations}. Net charge is 0 by construction in the plant; "
+        "on boards it is measured (docs/safety.md).",
+        "",
+    ]
+    return "\n".join(parts)
+
+
+def _samples(needed: dict[str, dict[str, Any]]) -> str:
+    lines = [["learner", "seeds", "never reached", "steps, ratio to DDPG's own"]]
+    for name, one in needed.items():
+        ratio = "" if one["ratio"] is None else one["ratio"].text(2)
+        lines.append([name, str(len(one["steps"])), str(one["never"]), ratio])
+    return table(lines)
+
+
+def better_table(better: dict[str, Any]) -> str:
+    """Probabilities of improvement as a table."""
+    head = list(better)
+    return table([head, [f"{one['value']:.2f} ({one['low']:.2f} to {one['high']:.2f})" for one in better.values()]])
+
+
+def _improvement(rows: Sequence[Row]) -> dict[str, Any]:
+    own = next((row for row in rows if row.controller == "sea-dbs" and len(row.seeds) > 1), None)
+    if own is None:
+        return {}
+    others = [row for row in rows if row is not own and len(row.seeds) > 1 and row.controller != "continuous"]
+    return {row.controller: vars(improvement(own.values["reward"], row.values["reward"])) for row in others}
+
+
+def pictures(rows: Sequence[Row], store: Store, cells: Sequence[Entry]) -> dict[str, bytes]:
+    """Every figure of a suite, PNG bytes."""
+    drawn: dict[str, bytes] = {}
+    for task in _tasks(rows):
+        drawn[f"{task}-pareto"] = figures.pareto(rows, task)
+        drawn[f"{task}-comparison"] = figures.comparison(rows, task)
+        runs = runs_of(store, cells, task)
+        if runs:
+            by_measure = {"P_beta in training": curves(runs, "P_beta"), "reward in training": curves(runs, "reward")}
+            drawn[f"{task}-learning"] = figures.learning(by_measure, task)
+    return drawn
+
+
+def _tasks(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(row.task for row in rows))
+
+
+def _plain(needed: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    return {
+        name: {**one, "ratio": None if one["ratio"] is None else vars(one["ratio"])} for name, one in needed.items()
+    }
+
+
+def put_between(page: Path, mark: str, text: str) -> None:
+    """Replace what stands between ``<!-- MARK -->`` and ``<!-- /MARK -->`` of a page.
+
+    Raises:
+        UserError: the page cannot be read, or does not hold both marks.
+    """
+    try:
+        old = page.read_text()
+    except OSError as error:
+        raise UserError(f"cannot read {page}: {error.strerror}") from error
+    begin, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
+    if old.count(begin) != 1 or old.count(end) != 1:
+        raise UserError(f"{page} must hold the lines '{begin}' and '{end}' once each: the tables go between them")
+    body = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+    atomic_write_text(page, body.sub(lambda _: f"{begin}\n{text.strip()}\n{end}", old))
+
+
+def read_result(out: Path, suite: str) -> dict[str, Any]:
+    """What a benchmark wrote.
+
+    Raises:
+        UserError: it is not there.
+    """
+    path = out / f"{suite}.json"
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"there is no finished benchmark '{suite}' in {out}") from error
+    return found

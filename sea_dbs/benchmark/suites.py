@@ -1,0 +1,177 @@
+"""Which controllers stand on which tasks, and the jobs that this makes, in the order of their worth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+from envs.config import EnvConfig
+from envs.errors import UserError
+from sea_dbs.benchmark.jobs import Job
+from sea_dbs.benchmark.play import CONTINUOUS
+from sea_dbs.config import ENV_KEYS, TrainConfig, load_config
+from sea_dbs.controllers.catalogue import read_tuned
+from sea_dbs.seeds import HELD_OUT
+from sea_dbs.tasks import Task, find_task
+
+SUITES: dict[str, tuple[str, ...]] = {
+    "paper": ("paper", "paper-30", "paper-lfp"),
+    "pattern": ("pattern", "pattern-lfp"),
+    "efficient": ("efficient-0.5", "efficient-1", "efficient-2", "efficient-1-lfp"),
+    "robust": ("realtime", "realtime-lfp", "healthy", "drift", "cohort"),
+}
+FEEDBACK = ("on-off", "dual-threshold", "proportional", "pi")  # thresholds in GPi beta
+FIXED = ("never", "always", CONTINUOUS)
+LEARNED = ("sea-dbs", "gs-only", "pm-only", "ddpg", "ppo")
+ONE_SLOT = ("dqn", "qr-dqn")  # where the action is one slot
+#: Controllers with parameters that come with the package, tuned/NAME-SLOTRATE.json: name -> kind.
+TUNED = {"pi-tuned": "pi", "pattern-45": "pattern", "pattern-26": "pattern"}
+PLANTS = 8  # a seed; a block of the kernel
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a benchmark may change; the defaults are what docs/RESULTS.md is made with."""
+
+    seeds: int = 10
+    plants: int = PLANTS
+    steps: int | None = None  # decisions on each plant; None: the task's episode
+    settings: tuple[str, ...] = ()  # KEY=VALUE of the training
+    controllers: tuple[str, ...] = ()  # these alone; empty: all
+    tasks: tuple[str, ...] = ()  # these alone; empty: the suite's
+
+    def check(self) -> None:
+        """Raise UserError for a number out of range."""
+        for name, value, low, high in (
+            ("seeds", self.seeds, 1, 1000),
+            ("plants", self.plants, 2, 8),
+            ("steps", self.steps or 1, 1, 100_000),
+        ):
+            if not low <= value <= high:
+                raise UserError(f"--{name} is {value}: from {low} to {high} are allowed")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A cell of the table: one controller on one task with one seed."""
+
+    task: str
+    controller: str
+    seed: int
+    job: Job
+
+
+def entries(suite: str, options: Options) -> list[Entry]:
+    """Every cell of a suite, task by task, seed by seed.
+
+    Raises:
+        UserError: an unknown suite, task or controller, or an option out of range.
+    """
+    if suite not in SUITES:
+        raise UserError(f"unknown suite '{suite}': one of {', '.join(SUITES)} is expected")
+    options.check()
+    tasks = options.tasks or SUITES[suite]
+    known = {name for task in tasks for name in controllers_of(task)}
+    if wrong := [name for name in options.controllers if name not in known]:
+        raise UserError(f"unknown controller '{wrong[0]}' in the suite '{suite}': it has {', '.join(sorted(known))}")
+    return [
+        Entry(task, name, seed, job_of(task, name, seed, options))
+        for task in tasks
+        for seed in range(options.seeds)
+        for name in controllers_of(task)
+        if not options.controllers or name == "never" or name in options.controllers
+    ]
+
+
+@lru_cache
+def controllers_of(task: str) -> tuple[str, ...]:
+    """The controllers that a task is for, classical ones first."""
+    world = find_task(task).config()
+    names = list(FIXED)
+    names += FEEDBACK if world.obs == "gpi" else ()
+    for name, kind in TUNED.items():
+        if tuned(name, world.stim_hz) and (world.obs == "gpi" or kind not in FEEDBACK):
+            names.append(name)
+    names += LEARNED
+    if world.slots == 1:
+        names += ONE_SLOT
+    if world.preset == "realtime":
+        names.append("recurrent")
+    return tuple(names)
+
+
+@lru_cache
+def tuned(name: str, slot_hz: float) -> dict[str, Any] | None:
+    """The parameters that come with the package for a controller in slots of this rate."""
+    with resources.as_file(resources.files("sea_dbs.benchmark") / "tuned" / f"{name}-{slot_hz:g}.json") as file:
+        return read_tuned(file, TUNED[name]) if file.is_file() else None
+
+
+def job_of(task: str, controller: str, seed: int, options: Options) -> Job:
+    """The job behind one cell.
+
+    Raises:
+        UserError: an unknown task, or a training config that does not fit it.
+    """
+    if controller in (*LEARNED, *ONE_SLOT, "recurrent"):
+        return play_of(task, controller, seed, options)
+    own: dict[str, Any] = {"kind": TUNED.get(controller, controller)}
+    if controller in TUNED:
+        own |= tuned(controller, find_task(task).config().stim_hz) or {}
+    needs = () if controller == "never" else (job_of(task, "never", seed, options),)
+    return Job("play", f"{task}, {controller}, seed {seed}", _spec(task, own, seed, options), needs)
+
+
+def play_of(
+    task: str,
+    variant: str,
+    seed: int,
+    options: Options,
+    *,
+    precision: str = "fp32",
+    tests: bool = True,
+    settings: Sequence[str] = (),
+    training: str = "",
+    label: str = "",
+) -> Job:
+    """A trained policy on the plants of its seed."""
+    trained = train_of(find_task(task).trained_on or task, variant, seed, options, settings=settings, training=training)
+    own = {"kind": "policy", "precision": precision}
+    needs = (trained, job_of(task, "never", seed, options))
+    return Job("play", f"{task}, {label or variant}, seed {seed}", _spec(task, own, seed, options, tests=tests), needs)
+
+
+def train_of(
+    task: str, variant: str, seed: int, options: Options, *, settings: Sequence[str] = (), training: str = ""
+) -> Job:
+    """The training of one learner on one task with one seed."""
+    own = find_task(task)
+    config = training_config(own, variant, seed, (*settings, *options.settings), training)
+    world = own.config(**{key: getattr(config, key) for key in ENV_KEYS}, precision="float32")
+    spec = {"task": task, "config": config.model_dump(mode="json"), "world": world.model_dump(mode="json")}
+    return Job("train", f"{task}, training {variant}, seed {seed}", spec)
+
+
+def training_config(
+    task: Task, variant: str, seed: int, settings: Sequence[str] = (), training: str = ""
+) -> TrainConfig:
+    """The configuration that a learner has on a task: the preset's file, the task's world, the learner's switches."""
+    world = [f"{key}={value}" for key, value in task.overrides.items() if key in ENV_KEYS]
+    return load_config(training or task.preset, [*world, f"variant={variant}", f"seed={seed}", *settings])
+
+
+def _spec(task: str, controller: dict[str, Any], seed: int, options: Options, *, tests: bool = True) -> dict[str, Any]:
+    own = find_task(task)
+    steps = options.steps or own.config().episode_steps
+    world: EnvConfig = own.config(measures=True, episode_steps=steps)
+    return {
+        "task": task,
+        "world": world.model_dump(mode="json"),
+        "controller": controller,
+        "plants": [HELD_OUT + seed * PLANTS + k for k in range(options.plants)],
+        "steps": steps,
+        "tests": tests and controller["kind"] == "policy",
+    }

@@ -1,0 +1,155 @@
+"""The worlds that a benchmark trains and judges in: many environments of a task, with the patients of its cohort."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.config import EnvConfig
+from envs.errors import UserError
+from envs.patients import Patient
+from envs.vector import BasalGangliaVectorEnv
+from sea_dbs.controllers.base import Controller
+from sea_dbs.rollout import check_action
+
+LANES = 8  # plants at once: a block of the kernel
+TOLD = ("P_beta_7_35", "lfp_beta", "EI", "burst_ms")  # of info with measures on, kept a decision
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int8]
+
+
+@dataclass(frozen=True)
+class Play:
+    """One controller on n plants; every array begins with (n, steps)."""
+
+    name: str
+    P_beta: Floats  # (n, steps + 1), the reset's first
+    reward: Floats
+    pulses: Floats
+    decisions: Ints  # (n, steps, slots)
+    told: dict[str, Floats]
+    seen: NDArray[np.float32]  # (n, steps, n_obs), what was decided on
+    envelope: list[Floats]  # n amplitudes of the LFP's beta after settling, a value a ms
+    violations: int  # decisions that are no 0 and 1, or other pulses than were decided
+
+
+class CohortVectorEnv(BasalGangliaVectorEnv):
+    """The lanes' patients follow from their seeds, so that every episode treats another one."""
+
+    def __init__(self, num_envs: int, preset: str, *, people: Sequence[Patient], **values: Any) -> None:
+        super().__init__(num_envs, preset, **values)
+        self.people = people
+
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[NDArray[np.float32], Any]:
+        """Reset all lanes; a seed a lane is needed."""
+        if not isinstance(seed, list | tuple | np.ndarray):
+            raise UserError("a cohort's environments need a list of seeds, one each")
+        chosen = [self.people[int(one) % len(self.people)] for one in seed]
+        return super().reset(seed=seed, options={**(options or {}), "patients": chosen})
+
+
+def make_world(config: EnvConfig, lanes: int, people: Sequence[Patient] = ()) -> BasalGangliaVectorEnv:
+    """A vector environment of one configuration, with patients of a cohort where there are some."""
+    values = config.model_dump()
+    preset = values.pop("preset")
+    values["autoreset_mode"] = "Disabled"
+    if people:
+        return CohortVectorEnv(lanes, preset, people=people, **values)
+    return BasalGangliaVectorEnv(lanes, preset, **values)
+
+
+MakeWorld = Callable[[EnvConfig, int, Sequence[Patient]], Any]
+
+
+def settled_steps(config: EnvConfig) -> int:
+    """Decisions until the observation holds nothing of the time before the first one."""
+    span = config.window_ms + (config.n_obs - 1) * config.stride_ms
+    if config.view == "slots":
+        span = max(config.window_ms, config.n_obs * config.slot_ms)
+    return math.ceil(span / config.decision_ms - 1e-9)
+
+
+def play(
+    config: EnvConfig,
+    controller: Controller,
+    seeds: Sequence[int],
+    steps: int,
+    people: Sequence[Patient] = (),
+    make: MakeWorld = make_world,
+) -> Play:
+    """``steps`` decisions on each plant, eight at a time.
+
+    Raises:
+        UserError: a plant fails (its network diverges), or what the controller raises.
+    """
+    groups = [seeds[first : first + LANES] for first in range(0, len(seeds), LANES)]
+    if len(groups) > 1 and hasattr(controller, "decisions"):
+        raise UserError(f"{len(seeds)} plants were given for known decisions: at most {LANES} are allowed")
+    parts = [_together(config, controller, group, steps, people, make) for group in groups]
+    if len(parts) == 1:
+        return parts[0]
+    joined = {name: np.concatenate([getattr(one, name) for one in parts]) for name in ("P_beta", "reward", "pulses")}
+    return Play(
+        controller.name,
+        **joined,
+        decisions=np.concatenate([one.decisions for one in parts]),
+        told={key: np.concatenate([one.told[key] for one in parts]) for key in parts[0].told},
+        seen=np.concatenate([one.seen for one in parts]),
+        envelope=[each for one in parts for each in one.envelope],
+        violations=sum(one.violations for one in parts),
+    )
+
+
+def _together(
+    config: EnvConfig,
+    controller: Controller,
+    seeds: Sequence[int],
+    steps: int,
+    people: Sequence[Patient],
+    make: MakeWorld,
+) -> Play:
+    n = len(seeds)
+    env = make(config, n, people)
+    observation, info = env.reset(seed=[int(seed) for seed in seeds])
+    controller.init_state(n)
+    P_beta, reward, pulses = np.zeros((n, steps + 1)), np.zeros((n, steps)), np.zeros((n, steps))
+    P_beta[:, 0] = info["P_beta"]
+    decisions = np.zeros((n, steps, config.slots), np.int8)
+    seen = np.zeros((n, steps, config.n_obs), np.float32)
+    told = {name: np.zeros((n, steps)) for name in TOLD if config.measures}
+    for step in range(steps):
+        action = check_action(controller.act(observation), controller.name, [_Space(config.slots)] * n)  # type: ignore[list-item]
+        seen[:, step], decisions[:, step] = observation, action
+        observation, reward[:, step], _, _, info = env.step(action)
+        if "failure" in info:
+            raise UserError(f"a plant failed: {next(one for one in info['failure'] if one)}")
+        P_beta[:, step + 1], pulses[:, step] = info["P_beta"], info["pulses"]
+        for name, values in told.items():
+            values[:, step] = info[name]
+    wrong = int((pulses != decisions.sum(axis=2)).sum())
+    skip = int(settled_steps(config) * config.decision_ms)
+    envelope = [_envelope(env, lane, skip) for lane in range(n)] if config.measures else []
+    return Play(controller.name, P_beta, reward, pulses, decisions, told, seen, envelope, wrong)
+
+
+class _Space:
+    """What `check_action` asks of an environment."""
+
+    def __init__(self, slots: int) -> None:
+        self.action_space = self
+        self.shape = (slots,)
+
+
+def _envelope(env: Any, lane: int, skip_ms: int) -> Floats:
+    from envs.biomarkers.lfp import beta_envelope
+
+    base = env.lane(lane)
+    watched = base.measures.watched
+    whole: Floats = np.asarray(beta_envelope(watched.lfp), np.float64)
+    return whole[round(base.config.settle_ms) + skip_ms :]
