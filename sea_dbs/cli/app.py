@@ -27,6 +27,7 @@ COMMANDS = (
     "train",
     "evaluate",
     "tune",
+    "benchmark",
     "export",
     "parity",
     "board",
