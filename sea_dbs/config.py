@@ -16,9 +16,11 @@ from envs.config import PRESETS, EnvConfig
 from envs.errors import UserError
 from envs.untrusted import MAX_YAML_BYTES, load_yaml, read_bounded
 from sea_dbs.files import sha256_json
+from sea_dbs.variants import expand_variant, variant_of
 
 Preset = Literal["paper", "paper-released", "realtime", "paper-30", "pattern"]
-ActorName = Literal["compact", "small", "tiny", "paper"]
+Learner = Literal["sea-dbs", "ppo", "dqn", "qr-dqn"]
+ActorName = Literal["compact", "small", "tiny", "paper", "recurrent"]
 CriticTarget = Literal["printed", "mean", "none"]
 Exploration = Literal["gumbel", "epsilon"]
 WarmupActions = Literal["uniform-duty", "bernoulli"]
@@ -42,8 +44,12 @@ ENV_KEYS = (
     "beta_threshold",
     "energy_price",
     "obs",
+    "reward_signal",
     "delay_steps",
     "noise_sd",
+    "artefact",
+    "missing_share",
+    "drift",
 )
 
 
@@ -71,14 +77,20 @@ class TrainConfig(BaseModel):
     beta_threshold: float | None = None  # b of Eq. 7, P_beta/1000
     energy_price: float | None = None  # reward lost by stimulating at 130 Hz
     obs: Literal["gpi", "lfp"] | None = None  # what is observed: GPi spikes, or the STN's LFP blanked around pulses
+    reward_signal: Literal["mean", "newest"] | None = None  # Eq. 7 on the mean of the observed windows or the newest
     delay_steps: int | None = None  # decisions by which the observation comes late
     noise_sd: float | None = None  # sd of sensing noise, P_beta/1000
+    artefact: Literal["none", "raw", "blanked"] | None = None  # of a pulse in the recorded spikes
+    missing_share: float | None = None  # share of observed values that never arrive
+    drift: Literal["none", "impedance", "disease", "circadian"] | None = None  # of the patient
 
     # -- the run ---------------------------------------------------------------------------------------------------
+    learner: Learner = "sea-dbs"  # or an outsider of Stable-Baselines3
     seed: int = Field(0, ge=0, le=99_999)  # all randomness of a run comes from this number
     episodes: int = Field(150, ge=1, le=10_000)
     n_envs: int = Field(8, ge=1, le=64)  # environments in lockstep; 1 is the sequential variant
     checkpoint_steps: int = Field(240, ge=1, le=10_000_000)  # environment steps between two checkpoints
+    plant_precision: Literal["float32", "float64"] = "float32"  # of the plant in training; evaluation takes float64
 
     # -- networks --------------------------------------------------------------------------------------------------
     actor: ActorName = "compact"
@@ -95,6 +107,14 @@ class TrainConfig(BaseModel):
     updates_per_step: int = Field(1, ge=1, le=64)  # gradient updates an environment step
     critic_target: CriticTarget = "mean"
     grad_clip: float = Field(10.0, gt=0, le=1e6)  # largest L2 norm of a network's gradient
+
+    # -- beyond the paper, off by default --------------------------------------------------------------------------
+    n_step: int = Field(1, ge=1, le=1000)  # rewards summed before the target's value
+    twin_critics: bool = False  # the smaller of two critics' values in the target (clipped double Q)
+    priority: Share = 0.0  # exponent of prioritised replay; 0 samples uniformly
+    entropy: float = Field(0.0, ge=0, le=100)  # reward a slot for an undecided actor, per nat
+    burn_in: int = Field(20, ge=0, le=1000)  # actor=recurrent: decisions that only warm the memory up
+    unroll: int = Field(16, ge=1, le=1000)  # actor=recurrent: decisions learnt from in a sequence
 
     # -- exploration -----------------------------------------------------------------------------------------------
     warmup_steps: int = Field(240, ge=0, le=1_000_000)  # random actions, no update
@@ -116,7 +136,16 @@ class TrainConfig(BaseModel):
             raise ValueError(f"tau_min={self.tau_min} must not exceed tau_0={self.tau_0}")
         if self.epsilon_min > self.epsilon_0:
             raise ValueError(f"epsilon_min={self.epsilon_min} must not exceed epsilon_0={self.epsilon_0}")
+        if self.actor == "recurrent" and (self.n_step > 1 or self.priority > 0.0):
+            raise ValueError("actor=recurrent learns from sequences: it needs n_step=1 and priority=0")
+        if self.learner != "sea-dbs" and self.actor != "compact":
+            raise ValueError(f"learner={self.learner} has the network of actor=compact, not of actor={self.actor}")
         return self
+
+    @property
+    def variant(self) -> str:
+        """The word of `VARIANTS` for this run's switches."""
+        return variant_of(self.learner, self.actor, self.exploration, self.critic_target)
 
     def env_overrides(self) -> dict[str, Any]:
         """Keyword arguments for ``envs.make_env`` beside the preset."""
@@ -148,12 +177,15 @@ def load_config(source: str | Path | None = None, overrides: Iterable[str] = ())
     if source is not None:
         text, place = _read_source(source)
         values = _parse_yaml(text, place)
+        values = expand_variant(values, values)
         _check(values, place)
+    given: dict[str, Any] = {}
     for item in overrides:
         key, equals, value = item.partition("=")
         if not equals or not key:
             raise UserError(f"'{item}' is not KEY=VALUE, for example episodes=20")
-        values[key] = _parse_value(value, item)
+        given[key] = _parse_value(value, item)
+    values = expand_variant({**values, **given}, given)
     return _check(values, "the command line" if overrides else place)
 
 
@@ -163,7 +195,7 @@ def config_from_mapping(values: Mapping[str, Any], place: str) -> TrainConfig:
     Raises:
         UserError: an unknown key or a value out of its range.
     """
-    return _check(dict(values), place)
+    return _check(expand_variant(dict(values), values), place)
 
 
 def differing_keys(old: TrainConfig, new: TrainConfig) -> list[str]:
@@ -240,6 +272,8 @@ def _resolve(config: TrainConfig) -> TrainConfig:
     """Fill what the environment's preset decides, and let the environment check all of it together."""
     chosen = {"preset": config.preset, **PRESETS[config.preset], **config.env_overrides()}
     world = EnvConfig.model_validate(chosen)
+    if config.learner in ("dqn", "qr-dqn") and world.slots != 1:
+        raise UserError(f"learner={config.learner} chooses one of two actions: it needs slots=1, not {world.slots}")
     return config.model_copy(update={key: getattr(world, key) for key in ENV_KEYS})
 
 
@@ -254,6 +288,8 @@ def allowed_range(key: str) -> str:
     annotation = field.annotation
     if get_origin(annotation) is Literal:
         return "one of " + ", ".join(map(str, get_args(annotation)))
+    if annotation is bool:
+        return "true or false"
     kind = "a whole number" if annotation is int else "a number"
     return " ".join([kind, *_bounds(field)])
 

@@ -10,6 +10,7 @@ import torch
 from sea_dbs.config import TrainConfig
 from sea_dbs.controllers import Action, Observation, check_observation
 from sea_dbs.gumbel import gumbel_softmax, straight_through, temperature
+from sea_dbs.networks import state_size
 from sea_dbs.seeds import stream
 
 
@@ -26,10 +27,13 @@ class Explorer:
         self.n = 1
         self.duty = torch.zeros(1, 1)  # the warm-up's drawn duties, (n, 1)
         self.held = 0  # decisions for which they still hold
+        self.state = torch.zeros(1, state_size(actor))  # of a recurrent actor, before the next decision
+        self.before = self.state  # and before the last one
 
     def init_state(self, n: int = 1) -> None:
         self.n = n
         self.held = 0
+        self.state = self.before = torch.zeros(n, self.state.shape[1])
 
     def tau(self) -> float:
         """Temperature τ(t), Eq. 14."""
@@ -41,11 +45,15 @@ class Explorer:
 
     def act(self, observation: Observation) -> Action:
         checked = check_observation(observation, n=self.n)
-        if self.t < self.config.warmup_steps:
-            action = self._warmup()
-        else:
-            with torch.no_grad():
-                action = self._explore(self.actor(torch.from_numpy(checked)))
+        warm = self.t < self.config.warmup_steps
+        with torch.no_grad():
+            logits = torch.zeros(0)
+            if self.state.shape[1]:  # remembers the warm-up too
+                self.before = self.state
+                logits, self.state = self.actor(torch.from_numpy(checked), self.state)
+            elif not warm:
+                logits = self.actor(torch.from_numpy(checked))
+            action = self._warmup() if warm else self._explore(logits)
         return action.numpy().astype(np.int8)
 
     def _warmup(self) -> torch.Tensor:
@@ -69,7 +77,13 @@ class Explorer:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the actor, which the learner keeps."""
-        return {"generator": self.generator.get_state(), "n": self.n, "duty": self.duty, "held": self.held}
+        return {
+            "generator": self.generator.get_state(),
+            "n": self.n,
+            "duty": self.duty,
+            "held": self.held,
+            "state": self.state,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict`."""
@@ -77,3 +91,4 @@ class Explorer:
         self.n = state["n"]
         self.duty = state["duty"]
         self.held = state["held"]
+        self.state = self.before = state["state"]

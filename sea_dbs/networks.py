@@ -11,6 +11,8 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear as functional_linear
+from torch.nn.functional import pad, relu
 
 OBS_CENTRE = 0.35  # P_beta/1000: the reward's threshold b, Eq. 7
 OBS_SCALE = 0.1  # P_beta/1000: about the distance between untreated (0.44) and 50 Hz stimulation (0.29)
@@ -78,7 +80,24 @@ class CompactTrunk(nn.Module):
         )
 
     def forward(self, observation: Tensor) -> Tensor:
+        if self.training:
+            return self._forward_fast(observation)
         return cast(Tensor, self.layers(centre(observation, next(self.parameters()).dtype)))
+
+    def _forward_fast(self, observation: Tensor) -> Tensor:
+        """The same but for rounding, half as long: convolutions as products of matrices, (n, length, channels)."""
+        n, linear = len(observation), cast(nn.Linear, self.layers[8])
+        first = self.layers[0]
+        if isinstance(first, nn.AvgPool1d):
+            pool = cast(tuple[int], first.kernel_size)[0]
+            observation = observation[:, : observation.shape[1] // pool * pool].view(n, -1, pool).mean(dim=2)
+        x = centre(observation).transpose(1, 2)
+        for conv in (cast(nn.Conv1d, self.layers[1]), cast(nn.Conv1d, self.layers[4])):
+            neighbours = pad(x, (0, 0, 1, 1)).unfold(1, 3, 1)  # (n, length, channels, 3)
+            x = relu(functional_linear(neighbours.flatten(2), conv.weight.flatten(1), conv.bias))
+            half = x.shape[1] // 2
+            x = x[:, : 2 * half].view(n, half, 2, -1).sum(dim=2) * 0.5
+        return relu(functional_linear(x.transpose(1, 2).flatten(1), linear.weight, linear.bias))
 
 
 class CompactActor(nn.Module):
@@ -103,7 +122,7 @@ class RecurrentActor(nn.Module):
     """A policy with memory: the compact trunk, one GRU cell, two logits a slot. One call is one decision.
 
     (n, n_obs), (n, state_size) -> (n, slots, 2), (n, state_size). The state is zero before the first decision and lies
-    in (-1, 1) ever after. It cannot be trained yet; export, parity and the board carry it.
+    in (-1, 1) ever after.
     """
 
     state_size = 32
@@ -118,6 +137,19 @@ class RecurrentActor(nn.Module):
     def forward(self, observation: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         following = self.cell(self.trunk(observation), state)
         return cast(Tensor, self.head(following).reshape(-1, self.slots, 2)), following
+
+    def unroll(self, observations: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Many decisions at once: (n, t, n_obs), (n, state_size) -> logits (n, t, slots, 2), the last state."""
+        n, t = observations.shape[:2]
+        seen = self.trunk(observations.flatten(0, 1)).view(n, t, -1)
+        states = remember(self.cell, seen, state)
+        return cast(Tensor, self.head(states).view(n, t, self.slots, 2)), states[:, -1]
+
+
+def remember(cell: nn.GRUCell, inputs: Tensor, state: Tensor) -> Tensor:
+    """A GRU cell over a sequence: (n, t, inputs), (n, size) -> the states after each input, (n, t, size)."""
+    weights = [cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh]
+    return torch.gru(inputs, state.unsqueeze(0), weights, True, 1, 0.0, False, False, True)[0]
 
 
 class SmallActor(nn.Module):
@@ -175,23 +207,55 @@ class StateActionNetwork(nn.Module):
 
     SECTIONS = 5
 
-    def __init__(self, n_obs: int, slots: int, hidden: int) -> None:
+    def __init__(self, n_obs: int, slots: int, hidden: int, memory: int = 0) -> None:
         super().__init__()
         sections = min(self.SECTIONS, slots)
         self.trunk = CompactTrunk(n_obs, hidden)
         self.pattern = nn.Sequential(nn.Conv1d(1, 8, 5, padding=2), nn.ReLU())
         self.sections = nn.AdaptiveAvgPool1d(sections)
-        self.first = nn.Linear(hidden + 2 + 8 + 1 + sections, hidden)
+        self.first = nn.Linear(memory + hidden + 2 + 8 + 1 + sections, hidden)
         self.rest = nn.Sequential(nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1))
         with torch.no_grad():
             self.first.weight[:, -sections:] = 0.0  # no section is preferred before something is learnt
 
-    def forward(self, observation: Tensor, action: Tensor) -> Tensor:
+    def forward(self, observation: Tensor, action: Tensor, memory: Tensor | None = None) -> Tensor:
         trace = centre(observation)
         pulses = (2.0 * action - 1.0).unsqueeze(1)
         state = [self.trunk(observation), trace.mean(dim=2), trace[:, :, -1]]
+        if memory is not None:
+            state.insert(0, memory)
         summary = [self.pattern(pulses).mean(dim=2), pulses.mean(dim=2), self.sections(pulses).squeeze(1)]
         return cast(Tensor, self.rest(self.first(torch.cat([*state, *summary], dim=1))).squeeze(1))
+
+
+class RecurrentCritic(nn.Module):
+    """Q of a decision and of what came before it: a GRU cell over observations and earlier decisions' duties."""
+
+    state_size = 32
+
+    def __init__(self, n_obs: int, slots: int, hidden: int) -> None:
+        super().__init__()
+        self.trunk = CompactTrunk(n_obs, 32)
+        self.cell = nn.GRUCell(32 + 1, self.state_size)
+        self.value = StateActionNetwork(n_obs, slots, hidden, self.state_size)
+
+    def memory(self, observations: Tensor, before: Tensor, burn_in: int) -> Tensor:
+        """States (n, t - burn_in, size) after burn_in; ``before`` (n, t, slots) are the decisions before each.
+
+        The first ``burn_in`` decisions only warm the state up, from zero: no gradient runs through them.
+        """
+        n, t = observations.shape[:2]
+        seen = self.trunk(observations.flatten(0, 1)).view(n, t, -1)
+        inputs = torch.cat([seen, before.mean(dim=2, keepdim=True)], dim=2)
+        state = torch.zeros(n, self.state_size)
+        if burn_in:
+            with torch.no_grad():
+                state = remember(self.cell, inputs[:, :burn_in], state)[:, -1]
+        return remember(self.cell, inputs[:, burn_in:], state)
+
+    def forward(self, observation: Tensor, action: Tensor, memory: Tensor) -> Tensor:
+        """(n, n_obs), (n, slots), (n, size) -> (n,)."""
+        return cast(Tensor, self.value(observation, action, memory))
 
 
 ACTORS: dict[str, Callable[[int, int], nn.Module]] = {

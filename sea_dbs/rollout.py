@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
 from envs.errors import UserError
 from sea_dbs.controllers import Action, Controller, Observation
 
 Env = gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]
+Vector = VectorEnv[NDArray[np.float32], NDArray[np.int8], NDArray[Any]]  # many environments that advance together
 Info = dict[str, Any]
-T = TypeVar("T")
 
 # The plant's kernels release the GIL; results do not depend on the number of threads.
 PLANT_THREADS = 2
@@ -46,21 +47,29 @@ class Transition:
     infos: tuple[Info, ...]
 
 
-def begin(envs: Sequence[Env], seeds: Sequence[int], *, threads: int = PLANT_THREADS) -> Start:
+def count(envs: Sequence[Env] | Vector) -> int:
+    """How many environments these are."""
+    return envs.num_envs if isinstance(envs, VectorEnv) else len(envs)
+
+
+def begin(envs: Sequence[Env] | Vector, seeds: Sequence[int], *, threads: int = PLANT_THREADS) -> Start:
     """Reset each environment with its seed.
 
     Raises:
-        UserError: another number of seeds than of environments.
+        UserError: another number of seeds than of environments, or a plant that fails.
     """
-    if len(seeds) != len(envs):
-        raise UserError(f"{len(seeds)} seeds were given for {len(envs)} environments: one each is needed")
+    if len(seeds) != count(envs):
+        raise UserError(f"{len(seeds)} seeds were given for {count(envs)} environments: one each is needed")
+    if isinstance(envs, VectorEnv):
+        observation, info = envs.reset(seed=[int(seed) for seed in seeds])  # type: ignore[arg-type]
+        return Start(observation, _split(info, len(seeds)))
     with ThreadPoolExecutor(threads) as pool:
         pairs = list(pool.map(lambda env, seed: env.reset(seed=int(seed)), envs, seeds))
     return Start(np.stack([obs for obs, _ in pairs]), tuple(info for _, info in pairs))
 
 
 def rollout(
-    envs: Sequence[Env],
+    envs: Sequence[Env] | Vector,
     controller: Controller,
     steps: int,
     seeds: Sequence[int] = (),
@@ -71,35 +80,53 @@ def rollout(
     """Run ``steps`` decisions of all environments in lockstep; stops early when their episodes end together.
 
     Without ``start`` the environments are reset with ``seeds`` and the controller forgets its state. With ``start``
-    (from `begin`, or a resumed run) neither happens: the caller has prepared both.
+    (from `begin`, or a resumed run) neither happens: the caller has prepared both. A vector environment must leave
+    resets to the caller (autoreset mode "Disabled").
 
     Raises:
         UserError: the controller answers with a wrong shape, type or value; or what the environments raise.
     """
     if start is None:
         start = begin(envs, seeds, threads=threads)
-        controller.init_state(len(envs))
+        controller.init_state(count(envs))
     observation = start.observation
     with ThreadPoolExecutor(threads) as pool:
         for step in range(1, steps + 1):
             action = check_action(controller.act(observation), controller.name, envs)
-            # A single environment is stepped by the caller's own thread: a board's link belongs to one thread.
-            each: Callable[..., Any] = map if len(envs) == 1 else pool.map
-            results = list(each(_step, envs, action))
-            following = np.stack([result[0] for result in results])
-            transition = Transition(
-                step=step,
-                observation=observation,
-                action=action,
-                reward=np.array([result[1] for result in results], np.float32),
-                next_observation=following,
-                truncated=np.array([result[3] for result in results], np.bool_),
-                infos=tuple(result[4] for result in results),
-            )
-            yield transition
-            if transition.truncated.all():
+            following, reward, truncated, infos = _advance(envs, action, pool)
+            yield Transition(step, observation, action, reward, following, truncated, infos)
+            if truncated.all():
                 return
             observation = following
+
+
+def _advance(
+    envs: Sequence[Env] | Vector, action: Action, pool: ThreadPoolExecutor
+) -> tuple[Observation, NDArray[np.float32], NDArray[np.bool_], tuple[Info, ...]]:
+    if isinstance(envs, VectorEnv):
+        following, reward, _, truncated, info = envs.step(action)
+        return following, np.asarray(reward, np.float32), np.asarray(truncated), _split(info, len(action))
+    # A single environment is stepped by the caller's own thread: a board's link belongs to one thread.
+    each: Callable[..., Any] = map if len(envs) == 1 else pool.map
+    results = list(each(_step, envs, action))
+    return (
+        np.stack([result[0] for result in results]),
+        np.array([result[1] for result in results], np.float32),
+        np.array([result[3] for result in results], np.bool_),
+        tuple(result[4] for result in results),
+    )
+
+
+def _split(info: Info, n: int) -> tuple[Info, ...]:
+    """One info an environment, from the arrays of a vector environment.
+
+    Raises:
+        UserError: a plant failed, which a single environment says by raising.
+    """
+    if "failure" in info:
+        raise UserError(f"a plant failed: {next(str(one) for one in info['failure'] if one)}")
+    names = [key for key in info if not key.startswith("_")]
+    return tuple({name: info[name][k] for name in names} for k in range(n))
 
 
 def _step(env: Env, action: Action) -> tuple[Observation, float, bool, bool, Info]:
@@ -107,13 +134,14 @@ def _step(env: Env, action: Action) -> tuple[Observation, float, bool, bool, Inf
     return observation, float(reward), terminated, truncated, info
 
 
-def check_action(action: Any, name: str, envs: Sequence[Env]) -> Action:
+def check_action(action: Any, name: str, envs: Sequence[Env] | Vector) -> Action:
     """A controller's answer, if it is one decision an environment: int8 of 0 and 1, never replaced by another.
 
     Raises:
         UserError: wrong shape, type or value.
     """
-    shape = (len(envs), *(envs[0].action_space.shape or ()))
+    space = envs.single_action_space if isinstance(envs, VectorEnv) else envs[0].action_space
+    shape = (count(envs), *(space.shape or ()))
     if not isinstance(action, np.ndarray) or action.shape != shape or action.dtype != np.int8:
         found = f"{action.dtype} {action.shape}" if isinstance(action, np.ndarray) else type(action).__name__
         raise UserError(f"the controller '{name}' answered with {found} where int8 {shape} is expected")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,15 @@ import torch
 
 import envs
 from envs.errors import UserError
+from envs.vector import BasalGangliaVectorEnv
 from sea_dbs import checkpoint
 from sea_dbs.config import TrainConfig, differing_keys, load_config
 from sea_dbs.files import atomic_write_text, prepare_output_dir, sha256_file, write_json
 from sea_dbs.manifest import machine
 from sea_dbs.networks import parameter_count
-from sea_dbs.rollout import Env
+from sea_dbs.rollout import Env, Vector
 from sea_dbs.runlog import RunLog
-from sea_dbs.trainer import Trainer, metrics_lines
+from sea_dbs.trainer import MakeVector, Trainer, metrics_lines
 
 CONFIG = "config.yaml"
 MANIFEST = "manifest.json"
@@ -38,6 +38,13 @@ def make_env(config: TrainConfig) -> Env:
     return envs.make_env(preset=config.preset, **config.env_overrides())
 
 
+def make_vector(config: TrainConfig, n: int) -> Vector:
+    """``n`` environments of a run that advance together, for training."""
+    return BasalGangliaVectorEnv(
+        n, config.preset, autoreset_mode="Disabled", precision=config.plant_precision, **config.env_overrides()
+    )
+
+
 def train(
     config: TrainConfig,
     run: Path,
@@ -45,18 +52,25 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
-    env_factory: Callable[[TrainConfig], Env] = make_env,
+    env_factory: MakeVector = make_vector,
 ) -> TrainResult:
     """Train a policy into the folder ``run``, or go on with a run that was stopped at any moment.
+
+    Args:
+        config: of the run.
+        run: its folder.
+        resume: go on with a run that is there.
+        overwrite: empty the folder first.
+        quiet: no progress on stderr.
+        env_factory: makes n environments as one vector environment with autoreset mode "Disabled".
 
     Raises:
         UserError: the folder holds something else, a run with other values, or an unreadable checkpoint; the disk is
             full; or the config does not fit the environment.
     """
     open_run(config, run, resume=resume, overwrite=overwrite)
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    trainer = Trainer(config, [env_factory(config) for _ in range(min(config.n_envs, config.episodes))])
+    deterministic_torch()
+    trainer = Trainer(config, env_factory)
     if (run / checkpoint.CHECKPOINT).exists():
         state = _read_checkpoint(run, config)
         try:
@@ -77,6 +91,13 @@ def train(
         _save(run, trainer, log)
     _write_manifest(run, trainer, finished=True)
     return TrainResult(run, trainer.t, trainer.wall_s)
+
+
+def deterministic_torch() -> None:
+    """Equal seeds, equal bytes: one thread, which such small networks want anyway."""
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # it would fill each of 400 results an update
 
 
 def open_run(config: TrainConfig, run: Path, *, resume: bool, overwrite: bool) -> None:
@@ -128,6 +149,7 @@ def _write_manifest(run: Path, trainer: Trainer, *, finished: bool) -> None:
         run / MANIFEST,
         {
             "kind": "run",
+            "variant": trainer.config.variant,
             "machine": machine(),
             "seed": trainer.config.seed,
             "config_sha256": trainer.config.sha256(),

@@ -3,36 +3,48 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
 import torch
 
-from envs.registration import get_env_state, set_env_state
 from sea_dbs.config import TrainConfig
 from sea_dbs.explorer import Explorer
+from sea_dbs.learner import Learner
 from sea_dbs.replay import Replay
-from sea_dbs.rollout import Env, Start, Transition, rollout
+from sea_dbs.rollout import Start, Transition, Vector, rollout
 from sea_dbs.seeds import stream, training_seed
-from sea_dbs.update import Learner, Losses, update
+from sea_dbs.sequences import SequenceReplay, update_sequences
+from sea_dbs.update import Losses, update
+
+MakeVector = Callable[[TrainConfig, int], Vector]
 
 
 class Trainer:
     """A run between two environment steps: learner, replay memory, explorer, generators, environments.
 
-    Episode e runs in environment e mod n; the last round may use fewer environments.
+    Episode e runs in lane e mod n; the last round may use fewer lanes.
+
+    Args:
+        config: of the run.
+        make_vector: makes the environments, whose lanes are reset by the trainer alone.
     """
 
-    def __init__(self, config: TrainConfig, environments: Sequence[Env]) -> None:
+    def __init__(self, config: TrainConfig, make_vector: MakeVector) -> None:
         self.config = config
-        self.envs = environments
-        n_obs, slots = env_sizes(environments[0])
-        self.n_obs, self.slots = n_obs, slots
+        self.make_vector = make_vector
+        self.n_envs = min(config.n_envs, config.episodes)
+        self.env = make_vector(config, self.n_envs)
+        self.n_obs, self.slots = n_obs, slots = env_sizes(self.env)
         self.episode_steps = int(config.episode_steps or 0)
         self.learner = Learner(config, n_obs, slots)
-        self.replay = Replay(config.buffer_size, n_obs, slots)
         self.explorer = Explorer(config, self.learner.actor, slots)
+        self.replay: Replay | SequenceReplay
+        if config.actor == "recurrent":
+            self.replay = SequenceReplay(config, self.n_envs, n_obs, slots, self.explorer.state.shape[1])
+        else:
+            self.replay = Replay(config.buffer_size, n_obs, slots, config.gamma, config.n_step, config.priority)
         self.generator = torch.Generator().manual_seed(stream(config.seed, "update"))
         self.t = 0  # environment steps done
         self.round = 0  # rounds of n episodes done
@@ -47,17 +59,23 @@ class Trainer:
 
     def active(self) -> int:
         """Environments that run an episode in this round."""
-        return min(len(self.envs), self.config.episodes - self.round * len(self.envs))
+        return min(self.n_envs, self.config.episodes - self.round * self.n_envs)
+
+    def _lanes(self) -> Vector:
+        """The environments of this round."""
+        if self.env.num_envs != self.active():
+            self.env = self.make_vector(self.config, self.active())
+        return self.env
 
     def steps(self) -> Iterator[tuple[Transition, Losses | None]]:
         """Run to the end; yields each lockstep transition with the losses of its last update (None in the warm-up)."""
         clock = time.monotonic()
         while self.active() > 0:
-            first = self.round * len(self.envs)
+            first = self.round * self.n_envs
             seeds = [training_seed(self.config.seed, first + k) for k in range(self.active())]
             decisions = self.episode_steps - self.round_step
-            for transition in rollout(self.envs[: len(seeds)], self.explorer, decisions, seeds, start=self.start):
-                self.replay.add(transition)
+            for transition in rollout(self._lanes(), self.explorer, decisions, seeds, start=self.start):
+                self.replay.add(transition, self.explorer.before)
                 losses = self._learn(len(seeds))
                 self.round_step += 1
                 self.start = Start(transition.next_observation, transition.infos)
@@ -78,8 +96,20 @@ class Trainer:
             if self.t <= self.config.warmup_steps:
                 continue
             for _ in range(self.config.updates_per_step):
-                batch = self.replay.sample(self.config.batch_size, self.generator)
-                losses = update(self.learner, batch, self.explorer.tau(), self.generator)
+                losses = self._update() or losses
+        return losses
+
+    def _update(self) -> Losses | None:
+        if isinstance(self.replay, SequenceReplay):
+            sequences = self.replay.sample(self.config.batch_size, self.generator)
+            if sequences is None:  # no episode is long enough yet
+                return None
+            return update_sequences(self.learner, sequences, self.explorer.tau(), self.generator)
+        if not self.replay.size:  # n rewards have not been seen yet
+            return None
+        batch = self.replay.sample(self.config.batch_size, self.generator)
+        losses, error = update(self.learner, batch, self.explorer.tau(), self.generator)
+        self.replay.learnt(batch, error)
         return losses
 
     def spec(self) -> dict[str, Any]:
@@ -102,7 +132,7 @@ class Trainer:
             "replay": self.replay.state_dict(),
             "explorer": self.explorer.state_dict(),
             "generator": self.generator.get_state(),
-            "envs": [get_env_state(env) for env in self.envs] if self.start is not None else [],
+            "env": self._lanes().get_state() if self.start is not None else None,  # type: ignore[attr-defined]
             "observation": self.start.observation if self.start is not None else None,
             "t": self.t,
             "round": self.round,
@@ -120,14 +150,13 @@ class Trainer:
         self.explorer.t = self.t
         self.wall_s = state["wall_s"]
         if state["observation"] is not None:
-            for env, one in zip(self.envs, state["envs"], strict=True):
-                set_env_state(env, one)
+            self._lanes().set_state(state["env"])  # type: ignore[attr-defined]
             self.start = Start(state["observation"], ())
 
 
-def env_sizes(env: Env) -> tuple[int, int]:
-    """(n_obs, slots) of an environment."""
-    return int((env.observation_space.shape or (0,))[0]), int((env.action_space.shape or (0,))[0])
+def env_sizes(env: Vector) -> tuple[int, int]:
+    """(n_obs, slots) of a vector environment's lanes."""
+    return int((env.single_observation_space.shape or (0,))[0]), int((env.single_action_space.shape or (0,))[0])
 
 
 def metrics_lines(trainer: Trainer, transition: Transition, losses: Losses | None) -> list[dict[str, Any]]:
@@ -140,7 +169,7 @@ def metrics_lines(trainer: Trainer, transition: Transition, losses: Losses | Non
     return [
         {
             "step": first + k + 1,
-            "episode": round_ * len(trainer.envs) + k,
+            "episode": round_ * trainer.n_envs + k,
             "env": k,
             "episode_step": trainer.round_step or trainer.episode_steps,
             "P_beta": float(info["P_beta"]),

@@ -15,6 +15,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
 from sea_dbs.config import TrainConfig
@@ -76,6 +77,25 @@ class ToyEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         self.levels, self.offset, self.count = values["levels"], values["offset"], values["count"]
 
 
+class ToyVector(SyncVectorEnv):
+    """Some of them in lockstep, with the state of the real vector environment."""
+
+    def __init__(self, envs: list[ToyEnv]) -> None:
+        super().__init__([lambda env=env: env for env in envs], autoreset_mode=AutoresetMode.DISABLED)  # type: ignore[misc]
+
+    def get_state(self) -> dict[str, Any]:
+        return {"lanes": [env.get_state() for env in self.envs]}  # type: ignore[attr-defined]
+
+    def set_state(self, values: dict[str, Any]) -> None:
+        self._autoreset_envs[:] = False
+        for env, one in zip(self.envs, values["lanes"], strict=True):
+            env.set_state(one)  # type: ignore[attr-defined]
+
+
+def toy_vector(config: TrainConfig, n: int, kind: type[ToyEnv] = ToyEnv, **options: Any) -> ToyVector:
+    return ToyVector([kind(config, **options) for _ in range(n)])
+
+
 def level(action: NDArray[Any]) -> float:
     """Settled beta of a repeated decision (P_beta/1000)."""
     base = float(np.interp(action.mean(), [0.0, 0.5, 0.75, 1.0], [0.436, 0.433, 0.39, 0.293]))
@@ -89,7 +109,9 @@ def main() -> None:
 
     run, sleep_ms, *settings = sys.argv[1:]
     config = load_config("paper", settings)
-    train(config, Path(run), resume=True, quiet=True, env_factory=lambda c: ToyEnv(c, float(sleep_ms)))
+    train(
+        config, Path(run), resume=True, quiet=True, env_factory=lambda c, n: toy_vector(c, n, sleep_ms=float(sleep_ms))
+    )
 
 
 if __name__ == "__main__":

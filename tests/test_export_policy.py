@@ -16,7 +16,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from learn_toy import ToyEnv
+from learn_toy import ToyEnv, toy_vector
 
 from envs.errors import UserError
 from export import graph, manifest, parity
@@ -37,7 +37,7 @@ SETTINGS = ("episodes=4", "n_envs=2", "episode_steps=8", "warmup_steps=8")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run trained for real, on the small environment."""
     folder = tmp_path_factory.mktemp("run") / "run"
-    train(load_config("paper", SETTINGS), folder, quiet=True, env_factory=ToyEnv)
+    train(load_config("paper", SETTINGS), folder, quiet=True, env_factory=toy_vector)
     return folder
 
 

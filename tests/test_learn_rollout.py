@@ -93,7 +93,7 @@ def _transition(value: float, n: int = 3) -> Transition:
 
 
 def test_replay_keeps_the_newest_and_samples_whole_transitions() -> None:
-    replay = Replay(8, 20, 4)
+    replay = Replay(8, 20, 4, 0.9)
     for k in range(4):
         replay.add(_transition(10.0 * k))
     assert replay.size == 8
@@ -104,7 +104,7 @@ def test_replay_keeps_the_newest_and_samples_whole_transitions() -> None:
 
 
 def test_replay_continues_from_its_state() -> None:
-    a, b = Replay(8, 20, 4), Replay(8, 20, 4)
+    a, b = Replay(8, 20, 4, 0.9), Replay(8, 20, 4, 0.9)
     a.add(_transition(0.0))
     a.add(_transition(10.0))
     b.load_state_dict(a.state_dict())

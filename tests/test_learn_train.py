@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from learn_toy import ToyEnv
+from learn_toy import ToyEnv, toy_vector
 
 from envs.errors import UserError
 from sea_dbs import checkpoint
@@ -43,7 +44,7 @@ SMALL = [
 
 
 def _train(run: Path, *settings: str, **options: Any) -> None:
-    train(load_config("paper", [*SMALL, *settings]), run, quiet=True, env_factory=ToyEnv, **options)
+    train(load_config("paper", [*SMALL, *settings]), run, quiet=True, env_factory=toy_vector, **options)
 
 
 def _content(run: Path) -> dict[str, Any]:
@@ -115,7 +116,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(undisturbed: Path, tmp_pat
 
     config = load_config("paper", SMALL)
     with pytest.raises(StoppedError):
-        train(config, tmp_path, quiet=True, env_factory=Stopping)
+        train(config, tmp_path, quiet=True, env_factory=partial(toy_vector, kind=Stopping))
     assert not (tmp_path / checkpoint.CHECKPOINT).exists() or stop_after >= 12
     _train(tmp_path, resume=True)
     assert _content(tmp_path) == _content(undisturbed)
@@ -165,7 +166,7 @@ def test_a_failing_disk_is_said_and_nothing_written_is_lost(undisturbed: Path, t
             return super().step(action)
 
     with pytest.raises(StoppedError):
-        train(load_config("paper", SMALL), run, quiet=True, env_factory=Stopping)
+        train(load_config("paper", SMALL), run, quiet=True, env_factory=partial(toy_vector, kind=Stopping))
     before = sha256_file(run / checkpoint.CHECKPOINT)
     environment = {**os.environ, "PYTHONPATH": str(TESTS)}
     command = [sys.executable, "-c", script, str(run), "0", *SMALL]
@@ -287,7 +288,7 @@ def test_metrics_after_a_checkpoint_and_torn_lines_are_dropped(tmp_path: Path) -
 @pytest.mark.parametrize("actions", ["uniform-duty", "bernoulli"])
 def test_the_warm_up_draws_as_configured(actions: str) -> None:
     config = load_config("paper", [f"warmup_actions={actions}", "warmup_hold_steps=3", "warmup_steps=1000"])
-    explorer = Trainer(config, [ToyEnv(config)]).explorer
+    explorer = Trainer(config, toy_vector).explorer
     explorer.init_state(200)
     duties = np.stack([explorer.act(np.full((200, 1000), 0.4, np.float32)).mean(axis=1) for _ in range(3)])
     if actions == "bernoulli":
@@ -300,7 +301,7 @@ def test_the_warm_up_draws_as_configured(actions: str) -> None:
 
 
 def test_it_learns_to_lower_the_toys_beta(tmp_path: Path) -> None:
-    train(load_config("demo", ["episodes=12"]), tmp_path, quiet=True, env_factory=ToyEnv)
+    train(load_config("demo", ["episodes=12"]), tmp_path, quiet=True, env_factory=toy_vector)
     lines = read_metrics(tmp_path)
     late = [line for line in lines if line["step"] > 300]
     assert np.mean([line["P_beta"] for line in lines[:160]]) > 390
@@ -309,7 +310,7 @@ def test_it_learns_to_lower_the_toys_beta(tmp_path: Path) -> None:
 
 def test_progress_without_a_terminal_is_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config: TrainConfig = load_config("paper", SMALL)
-    train(config, tmp_path / "run", env_factory=ToyEnv)
+    train(config, tmp_path / "run", env_factory=toy_vector)
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1].startswith("training 60/60  P_beta ")
     assert "reward" in lines[-1]

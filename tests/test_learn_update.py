@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from sea_dbs.config import load_config
+from sea_dbs.learner import Learner
 from sea_dbs.replay import Batch
-from sea_dbs.update import Learner, critic_target, update
+from sea_dbs.update import critic_target, update
 
 torch.set_num_threads(1)  # as in training: more threads wait for each other on such small networks
 
@@ -24,12 +25,12 @@ def _batch(seed: int = 0, n: int = 32) -> Batch:
     g = torch.Generator().manual_seed(seed)
     action = torch.randint(0, 2, (n, 4), generator=g).float()
     state, following = 0.3 + 0.2 * torch.rand(2, n, 50, generator=g)
-    return Batch(state, action, action.mean(dim=1) - 0.5, following)
+    return Batch(state, action, action.mean(dim=1) - 0.5, following, torch.full((n,), 0.99))
 
 
 def _run(learner: Learner, updates: int, seed: int = 0) -> list[float]:
     g = torch.Generator().manual_seed(seed)
-    return [update(learner, _batch(k), 0.5, g).reward_model for k in range(updates)]
+    return [update(learner, _batch(k), 0.5, g)[0].reward_model for k in range(updates)]
 
 
 def _weights(module: torch.nn.Module) -> torch.Tensor:

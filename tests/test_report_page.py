@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from learn_toy import ToyEnv
+from learn_toy import ToyEnv, toy_vector
 
 from envs.errors import UserError
 from export.run import export_run
@@ -38,7 +38,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All kinds of results: a run, its evaluation and export, a session on a real board process, two simulations."""
     folder = tmp_path_factory.mktemp("report") / "results"
     config = load_config("paper", ["episodes=4", "n_envs=2", "episode_steps=8", "warmup_steps=8"])
-    train(config, folder / "run", quiet=True, env_factory=ToyEnv)
+    train(config, folder / "run", quiet=True, env_factory=toy_vector)
     plan = Plan(controllers=("never", "always", "periodic", "random", "policy"), seeds=3, search_seeds=1)
     evaluate(folder / "run", folder / "evaluation", plan, quiet=True, env_factory=ToyEnv)
     export_run(folder / "run", folder / "export", seconds=2.0, quiet=True, env_factory=ToyEnv)

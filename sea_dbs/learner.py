@@ -1,0 +1,83 @@
+"""The networks that learn: actor, critic, reward model and the targets, each with what moves it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sea_dbs.config import TrainConfig
+from sea_dbs.descent import Descent, as_vector
+from sea_dbs.gumbel import gumbel_softmax, straight_through
+from sea_dbs.networks import RecurrentCritic, StateActionNetwork, build_actor
+
+
+class Critics(nn.Module):
+    """One critic, or two whose smaller value counts (clipped double Q); -> (critics, n)."""
+
+    def __init__(self, members: list[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, observation: Tensor, action: Tensor) -> Tensor:
+        return torch.stack([member(observation, action) for member in self.members])
+
+
+class Learner:
+    """Actor π, critic Q, reward model f, their targets and optimisers.
+
+    All weights are drawn from ``config.seed`` alone, so that two learners of one config start equal.
+    """
+
+    def __init__(self, config: TrainConfig, n_obs: int, slots: int) -> None:
+        self.config = config
+        kind = RecurrentCritic if config.actor == "recurrent" else StateActionNetwork
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.actor = build_actor(config.actor, n_obs, slots)
+            first: nn.Module = kind(n_obs, slots, config.hidden)
+            self.reward_model = StateActionNetwork(n_obs, slots, config.hidden)
+            others: list[nn.Module] = [kind(n_obs, slots, config.hidden)] if config.twin_critics else []
+        self.critic = Critics([first, *others])
+        self.target_actor = copy.deepcopy(self.actor).requires_grad_(False)
+        self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
+        self.actor_descent = Descent(self.actor, config.actor_lr, config.grad_clip)
+        self.critic_descent = Descent(self.critic, config.critic_lr, config.grad_clip)
+        self.reward_model_descent = Descent(self.reward_model, config.reward_model_lr, config.grad_clip)
+        self._slow_actor, self._slow_critic = as_vector(self.target_actor), as_vector(self.target_critic)
+
+    def _parts(self) -> dict[str, Any]:
+        return {name: part for name, part in vars(self).items() if hasattr(part, "load_state_dict")}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights of every network and state of every optimiser."""
+        return {name: part.state_dict() for name, part in self._parts().items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict`."""
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+
+    def pulses(self, logits: Tensor, tau: float, generator: torch.Generator) -> Tensor:
+        """Binary, differentiable actions (n, slots): Gumbel-Softmax samples; with exploration=epsilon, decisions."""
+        if self.config.exploration == "gumbel":
+            return gumbel_softmax(logits, tau, generator)
+        return straight_through(logits)
+
+    @contextmanager
+    def frozen_critic(self) -> Iterator[None]:
+        """The critic passes a gradient on to the action and gathers none of its own."""
+        self.critic.requires_grad_(False)
+        try:
+            yield
+        finally:
+            self.critic.requires_grad_(True)
+
+    def follow(self) -> None:
+        """One step of the targets: θ' <- (1 - polyak) θ' + polyak θ."""
+        self._slow_critic.lerp_(self.critic_descent.vector, self.config.polyak)
+        self._slow_actor.lerp_(self.actor_descent.vector, self.config.polyak)
