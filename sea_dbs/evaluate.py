@@ -12,22 +12,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from envs.errors import UserError
 from sea_dbs import evaluation_figures
 from sea_dbs.checkpoint import POLICY
+from sea_dbs.closed_loop import BLIND, Played, decisions_on, label, shown
 from sea_dbs.config import TrainConfig, config_from_mapping
 from sea_dbs.controllers import (
     NAMES,
     Controller,
     Periodic,
     Replayed,
-    Silenced,
     TorchPolicy,
     make_controller,
     split_name,
 )
-from sea_dbs.evaluation_rows import Episode, label_silenced, settle_steps, table_row
+from sea_dbs.evaluation_rows import Episode, settle_steps, table_row
 from sea_dbs.files import atomic_write, prepare_output_dir, read_json, sha256_file, write_json
 from sea_dbs.manifest import machine
 from sea_dbs.rollout import Env, begin, rollout
@@ -36,6 +37,7 @@ from sea_dbs.train import make_env
 
 EVALUATION = "evaluation.json"
 PARTIAL = "episodes.partial.json"  # finished episodes of an evaluation that was stopped
+SEEN = "seen.partial.npy"  # what its policy saw
 KNOWN = (*NAMES, "policy")
 LOCKSTEP = 8  # environments at once
 RATE_SHARES = (1.0, 0.8, 0.6, 0.4, 0.2)  # of the policy's pulse rate, searched for the best periodic train
@@ -117,7 +119,8 @@ def evaluate(
     ):
         picture = draw(result)
         atomic_write(out / name, lambda stream, picture=picture: stream.write(picture))  # type: ignore[misc]
-    (out / PARTIAL).unlink(missing_ok=True)
+    for name in (PARTIAL, SEEN):
+        (out / name).unlink(missing_ok=True)
     return result
 
 
@@ -135,10 +138,25 @@ class Bench:
         self.quiet = quiet
         self.envs: list[Env] = []
         self.done: dict[str, list[Episode]] = {}
+        self.seen: list[NDArray[np.float32]] | None = None  # gathered while the policy is watched
         if self.path.exists():
             partial = read_json(self.path)
             if partial["facts"] == facts:
                 self.done = {key: [Episode(**one) for one in value] for key, value in partial["done"].items()}
+
+    def watch(self, controller: Controller, seeds: Sequence[int]) -> tuple[list[Episode], NDArray[np.float32]]:
+        """`run`, and what the controller saw: (plants, decisions, n_obs)."""
+        path = self.path.parent / SEEN
+        if not path.exists():  # as long as it is there, the episodes are
+            self.done.pop(f"{controller.name} | {seeds[0]} + {len(seeds)} | {self.steps}", None)
+        self.seen = []
+        episodes = self.run(controller, seeds)
+        if self.seen:
+            seen = np.concatenate(self.seen)
+            atomic_write(path, lambda stream: np.save(stream, seen))
+        self.seen = None
+        kept: NDArray[np.float32] = np.load(path)
+        return episodes, kept
 
     def run(self, controller: Controller, seeds: Sequence[int], steps: int | None = None) -> list[Episode]:
         """One episode of the controller on each plant."""
@@ -166,9 +184,13 @@ class Bench:
             Episode(controller.name, seed, P_beta=[float(info["P_beta"])])
             for seed, info in zip(seeds, start.infos, strict=True)
         ]
+        seen = []
         for transition in rollout(environments, controller, steps, start=start):
+            seen.append(transition.observation)
             for k, episode in enumerate(episodes):
                 episode.add(transition, k)
+        if self.seen is not None:
+            self.seen.append(np.stack(seen, axis=1))
         return episodes
 
 
@@ -179,7 +201,9 @@ def _run_plan(bench: Bench, plan: Plan, policy: TorchPolicy) -> tuple[list[dict[
     slots = config.slots or 0
     slot_us = Fraction(1_000_000) / Fraction(config.stim_hz or 0)
     untreated = bench.run(make_controller("never", slots, slot_us), seeds)
-    with_policy = bench.run(policy, seeds) if {"policy", "replayed"} & set(plan.controllers) else []
+    with_policy: list[Episode] = []
+    if {"policy", "replayed"} & set(plan.controllers):
+        with_policy, seen = bench.watch(policy, seeds)
     duty = float(np.mean([episode.mean_duty() for episode in with_policy])) if with_policy else 0.5
 
     rows, episodes = [], []
@@ -199,22 +223,36 @@ def _run_plan(bench: Bench, plan: Plan, policy: TorchPolicy) -> tuple[list[dict[
         rows.append(row)
         episodes += ran
         if name == "policy":
-            seen = float(np.mean([episode.mean_observation() for episode in ran]))
-            blind = [_silenced(bench, policy, value, label, ran) for value, label in ((0.0, "zeros"), (seen, "mean"))]
-            row["label"] = label_silenced(row["label"], ran, blind)
+            blind = [_blind(bench, policy, mode, seen, ran) for mode in BLIND if mode != "other" or len(seen) > 1]
+            row["label"] = label(row["duty"], *_outcome(ran), [_outcome(one) for one in blind])
             rows += [table_row("policy, silenced", one, untreated, config) for one in blind]
             episodes += [episode for one in blind for episode in one]
     return rows, episodes
 
 
-def _silenced(bench: Bench, policy: TorchPolicy, value: float, label: str, seeing: list[Episode]) -> list[Episode]:
-    """The policy shown ``value`` alone; where it decided just so all the time, the episodes are known to be equal."""
-    silenced = Silenced(policy, value, label)
-    silenced.init_state(1)
-    decision = "".join(map(str, silenced.act(np.zeros((1, policy.n_obs), np.float32))[0]))
-    if all(one == decision for episode in seeing for one in episode.decisions):
-        return [replace(episode, controller=silenced.name) for episode in seeing]
-    return bench.run(silenced, [episode.seed for episode in seeing])
+def _blind(
+    bench: Bench, policy: TorchPolicy, mode: str, seen: NDArray[np.float32], seeing: list[Episode]
+) -> list[Episode]:
+    """The policy shown something else than its plant; where it decides the same, the episodes are known to be equal."""
+    name = f"{policy.name}, observation: {BLIND[mode]}"
+    decisions = decisions_on(policy, shown(mode, seen))
+    texts = [["".join(map(str, one)) for one in plant] for plant in decisions]
+    if texts == [episode.decisions for episode in seeing]:
+        return [replace(episode, controller=name) for episode in seeing]
+    groups = range(0, len(seeing), LOCKSTEP)
+    return [
+        episode
+        for first in groups
+        for episode in bench.run(
+            Played(name, decisions[first : first + LOCKSTEP]),
+            [one.seed for one in seeing[first : first + LOCKSTEP]],
+        )
+    ]
+
+
+def _outcome(episodes: Sequence[Episode]) -> tuple[list[float], list[float]]:
+    """Reward a decision, and pulses, of each plant."""
+    return [one.mean_reward() for one in episodes], [float(sum(one.pulses)) for one in episodes]
 
 
 def best_periodic(bench: Bench, plan: Plan, duty: float) -> Controller:

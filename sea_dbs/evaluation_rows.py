@@ -9,15 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from sea_dbs.closed_loop import CONSTANT, CONSTANT_DUTY, OPEN_LOOP
 from sea_dbs.config import TrainConfig
 from sea_dbs.measures import CONTINUOUS_HZ, field_measures
 from sea_dbs.rollout import Transition
 from sea_dbs.statistics import interval, iqm, surely_greater
 
-CONSTANT = "constant stimulation"
-OPEN_LOOP = "open-loop"
-CONSTANT_DUTY = 0.95  # share of slots above which a policy is called constant stimulation
-MORE_PULSES = 1.05  # a blind policy that needs so many times the pulses has lost something, whatever its reward
 OPEN_LOOP_BY_DESIGN = ("never", "periodic", "random", "replayed", "pattern", "policy, silenced")
 
 
@@ -112,19 +109,3 @@ def table_row(
         ),
         "label": CONSTANT if duty > CONSTANT_DUTY else OPEN_LOOP if controller in OPEN_LOOP_BY_DESIGN else "",
     }
-
-
-def label_silenced(label: str, seeing: Sequence[Episode], blind: Sequence[Sequence[Episode]]) -> str:
-    """The policy's label: "open-loop" unless it surely loses something in each way of silencing it.
-
-    It loses something when its reward falls (the paired 95 % interval excludes 0), or when, blind, it needs over 5 %
-    more pulses for the reward that it gets. What cannot be shown with the plants at hand counts as nothing lost.
-    """
-    if label:
-        return label
-    pulses = float(np.mean([sum(one.pulses) for one in seeing]))
-    for episodes in blind:
-        falls = surely_greater([one.mean_reward() for one in seeing], [one.mean_reward() for one in episodes])
-        if not falls and float(np.mean([sum(one.pulses) for one in episodes])) <= MORE_PULSES * pulses:
-            return OPEN_LOOP
-    return ""

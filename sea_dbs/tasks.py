@@ -28,6 +28,7 @@ class Task:
     overrides: dict[str, Any] = field(default_factory=dict)
     description: str = ""
     trained_on: str = ""  # the task that policies are trained on which are judged here; empty: this one
+    training: str = ""  # the file of training settings; empty: the preset's
     cohort: bool = False  # patients of a cohort, in place of networks drawn at each reset
 
     def config(self, **overrides: Any) -> EnvConfig:
@@ -61,6 +62,7 @@ def efficient(price: float) -> Task:
         "paper",
         {"stim_hz": 130.0, "slots": 130, "energy_price": price},
         f"130 Hz slots, a decision a second, continuous stimulation costs {price:g} of the reward",
+        training="efficient",
     )
 
 

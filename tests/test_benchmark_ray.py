@@ -22,7 +22,7 @@ def test_a_dying_node_loses_nothing_and_doubles_nothing(tmp_path: Path, monkeypa
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     options = Options(1, 2, 3)
-    jobs = [job_of("paper", name, seed, options) for seed in range(2) for name in ("never", "always", "on-off")]
+    jobs = [job_of("paper", name, seed, options) for seed in range(2) for name in ("never", "always")]
     store, kept = Store(tmp_path), []
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:

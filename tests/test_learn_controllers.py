@@ -19,7 +19,6 @@ from sea_dbs.controllers import (
     OnOff,
     Periodic,
     RandomDuty,
-    Silenced,
     TorchPolicy,
     decide,
     make_controller,
@@ -153,12 +152,6 @@ def test_on_off_has_hysteresis_for_each_environment_alone() -> None:
         observation[:, -1] = (a, b)
         states.append(controller.act(observation)[:, 0].tolist())
     assert states == [[1, 0], [1, 0], [0, 1], [0, 1]]
-
-
-def test_a_silenced_controller_sees_its_constant_alone() -> None:
-    silenced = Silenced(OnOff(2, low=0.33, high=0.40), 0.5, "half")
-    silenced.init_state(1)
-    assert silenced.act(np.full((1, 10), 0.2, np.float32)).tolist() == [[1, 1]]
 
 
 def test_a_missing_or_broken_policy_is_refused(tmp_path: Path) -> None:

@@ -16,9 +16,11 @@ from learn_toy import ToyEnv
 from envs.errors import UserError
 from sea_dbs import checkpoint
 from sea_dbs.cli.evaluate import print_table
+from sea_dbs.closed_loop import BLIND, CONSTANT, OPEN_LOOP, Played, decisions_on, label, shown
 from sea_dbs.config import load_config
-from sea_dbs.evaluate import PARTIAL, Plan, evaluate
-from sea_dbs.evaluation_rows import CONSTANT, OPEN_LOOP, Episode, label_silenced, settle_steps
+from sea_dbs.controllers import OnOff
+from sea_dbs.evaluate import PARTIAL, SEEN, Plan, evaluate
+from sea_dbs.evaluation_rows import settle_steps
 from sea_dbs.networks import CompactActor
 from sea_dbs.seeds import HELD_OUT, SEARCH
 from sea_dbs.statistics import interval, iqm, surely_greater
@@ -78,13 +80,15 @@ def test_a_policy_that_always_stimulates_is_called_constant(tmp_path: Path) -> N
         "random 1",
         "on-off",
         "policy",
-        "policy, observation = zeros",
-        "policy, observation = mean",
+        "policy, observation: zeros",
+        "policy, observation: its mean",
+        "policy, observation: shuffled in time",
+        "policy, observation: of another plant",
     ]
     assert rows["policy"]["label"] == CONSTANT
     assert rows["policy"]["below_untreated"] is True
     assert rows["policy"]["P_beta_iqm"] == rows["always"]["P_beta_iqm"]
-    assert rows["policy, observation = zeros"]["P_beta_iqm"] == rows["always"]["P_beta_iqm"]
+    assert rows["policy, observation: zeros"]["P_beta_iqm"] == rows["always"]["P_beta_iqm"]
     assert rows["always"]["charge_percent_of_130Hz"] == pytest.approx(100 * 50 / 130)
     assert rows["always"]["charge_nC_cm2"] == pytest.approx(6 * 50 * 90.0)
     assert rows["never"]["percent_of_untreated"] == 100.0
@@ -105,12 +109,34 @@ def test_a_fixed_pattern_is_called_open_loop_and_met_by_random_and_periodic_at_i
 
 
 def test_a_policy_that_reads_its_observation_is_not_called_open_loop(tmp_path: Path) -> None:
-    run = _policy(tmp_path / "run", 0.0, reads_above=0.40)
-    result = _evaluate(run, tmp_path / "out", "never", "policy", seeds=8)
-    rows = _rows(result)
+    class Moving(ToyEnv):
+        """Beta is high in one half of the episode: on even plants the first, on odd ones the second."""
+
+        def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+            self.even = int(seed or 0) % 2 == 0
+            return super().reset(seed=seed, options=options)
+
+        def _info(self, action: Any) -> Any:
+            self.offset = 0.12 if (self.count < 6) == self.even else -0.04
+            return super()._info(action)
+
+    run = _policy(tmp_path / "run", 0.0, reads_above=0.45)
+    plan = Plan(("never", "policy"), 24, 12)
+    rows = _rows(evaluate(run, tmp_path / "out", plan, quiet=True, env_factory=Moving))
     assert 0.2 < rows["policy"]["duty"] < 0.9
-    assert rows["policy, observation = zeros"]["duty"] == 0.0
+    assert rows["policy, observation: zeros"]["duty"] == 0.0
+    assert rows["policy, observation: of another plant"]["reward_iqm"] < rows["policy"]["reward_iqm"]
     assert rows["policy"]["label"] == ""
+    for name in (PARTIAL, SEEN):
+        assert not (tmp_path / "out" / name).exists()
+
+
+def test_what_beats_at_any_time_on_any_plant_is_open_loop(tmp_path: Path) -> None:
+    """Plants that are alike: a policy that toggles by what it sees loses nothing when it is shown another's."""
+    run = _policy(tmp_path / "run", 0.0, reads_above=0.40)
+    rows = _rows(_evaluate(run, tmp_path / "out", "never", "policy", seeds=8))
+    assert 0.2 < rows["policy"]["duty"] < 0.9
+    assert rows["policy"]["label"] == OPEN_LOOP
 
 
 def test_the_table_rests_on_held_out_plants_alone(tmp_path: Path) -> None:
@@ -179,12 +205,8 @@ def test_a_wrong_plan_is_refused(tmp_path: Path, plan: Plan, words: str) -> None
     assert not (tmp_path / "out").exists()
 
 
-def _episodes(rewards: list[float], pulses: int) -> list[Episode]:
-    return [Episode("x", k, [400.0], [reward], [0.5], [pulses], [0.0]) for k, reward in enumerate(rewards)]
-
-
 @pytest.mark.parametrize(
-    ("blind_rewards", "blind_pulses", "label"),
+    ("blind_rewards", "blind_pulses", "word"),
     [
         ([0.1, 0.2, 0.1, 0.2], 10, ""),  # the reward falls
         ([1.0, 1.1, 1.0, 1.1], 10, OPEN_LOOP),  # nothing falls
@@ -193,13 +215,35 @@ def _episodes(rewards: list[float], pulses: int) -> list[Episode]:
         ([2.0, 2.0, 2.0, 2.0], 10, OPEN_LOOP),  # better blind
     ],
 )
-def test_open_loop_is_what_loses_nothing_when_silenced(
-    blind_rewards: list[float], blind_pulses: int, label: str
-) -> None:
-    seeing = _episodes([1.0, 1.1, 1.0, 1.1], 10)
-    lost = _episodes([-5.0, -5.0, -5.0, -5.0], 10)
-    assert label_silenced("", seeing, [lost, _episodes(blind_rewards, blind_pulses)]) == label
-    assert label_silenced(CONSTANT, seeing, [lost]) == CONSTANT
+def test_open_loop_is_what_loses_nothing_when_blind(blind_rewards: list[float], blind_pulses: int, word: str) -> None:
+    seeing, pulses = [1.0, 1.1, 1.0, 1.1], [10.0] * 4
+    lost = ([-5.0] * 4, pulses)
+    assert label(0.5, seeing, pulses, [lost, (blind_rewards, [float(blind_pulses)] * 4)]) == word
+    assert label(0.96, seeing, pulses, [lost]) == CONSTANT
+
+
+def test_a_policy_is_shown_something_else_in_each_way() -> None:
+    seen = np.random.default_rng(0).random((3, 5, 4)).astype(np.float32)
+    given = {mode: shown(mode, seen) for mode in BLIND}
+    assert not given["zeros"].any()
+    assert np.ptp(given["mean"]) == 0.0
+    assert not np.array_equal(given["shuffled"], seen)
+    assert np.array_equal(np.sort(given["shuffled"], axis=1), np.sort(seen, axis=1))  # whole decisions change places
+    assert np.array_equal(given["other"][0], seen[1])
+    with pytest.raises(UserError, match="two or more"):
+        shown("other", seen[:1])
+
+
+def test_what_a_policy_decides_blind_is_played_as_it_stands() -> None:
+    above = OnOff(2, low=0.4, high=0.6)
+    observations = np.repeat(np.array([[0.7, 0.5, 0.3], [0.5, 0.7, 0.7]], np.float32)[..., None], 4, axis=2)
+    decisions = decisions_on(above, observations)
+    assert decisions[..., 0].tolist() == [[1, 1, 0], [0, 1, 1]]  # its memory runs along
+    played = Played("blind", decisions)
+    played.init_state(2)
+    assert [played.act(np.zeros((2, 4), np.float32)).tolist() for _ in range(3)] == decisions.swapaxes(0, 1).tolist()
+    with pytest.raises(UserError, match="one each"):
+        played.init_state(3)
 
 
 @pytest.mark.parametrize(("preset", "steps"), [("paper", 2), ("realtime", 99)])

@@ -15,7 +15,7 @@ from sea_dbs.benchmark.measure import burst_thresholds, measures, series
 from sea_dbs.benchmark.trains import best_periodic, decided, second_by_second, slot_us
 from sea_dbs.benchmark.world import MakeWorld, Play, make_world, play
 from sea_dbs.closed_loop import BLIND, CONSTANT, CONSTANT_DUTY, OPEN_LOOP, Played, decisions_on, label, shown
-from sea_dbs.controllers import Controller, RandomDuty, build
+from sea_dbs.controllers import Controller, RandomDuty, TorchPolicy, build
 from sea_dbs.measures import CONTINUOUS_HZ
 from sea_dbs.tasks import find_task
 
@@ -89,7 +89,7 @@ def _play_policy(
         return _row(replace(known[key], name=name), config, thresholds)
 
     for mode, words in BLIND.items():
-        rows[mode] = played(f"policy, observation {words}", decisions_on(controller, shown(mode, own.seen)))
+        rows[mode] = played(f"policy, observation: {words}", decisions_on(controller, shown(mode, own.seen)))
     n, steps, _ = own.decisions.shape
     chance = RandomDuty(config.slots, duty, seed=n * steps)
     rows["random"] = played(f"random at its duty ({duty:.2f})", decided(chance, config, n, steps))
@@ -109,10 +109,8 @@ def _row(run: Play, config: EnvConfig, thresholds: Sequence[float] | None) -> di
 
 
 def _load(run: Path, precision: str = "fp32") -> Controller:
-    from sea_dbs.controllers import load_policy
-
-    policy: Any = load_policy(run)
+    policy = TorchPolicy.load(run)
     if precision == "fp16":  # stored in half precision, computed in single: what an FP16 file does
         policy.module = policy.module.half().float()
         policy.name = f"{policy.name}, FP16 weights"
-    return policy  # type: ignore[no-any-return]
+    return policy

@@ -110,10 +110,9 @@ def commit() -> str:
 
 def report(suite: str, rows: Sequence[Row], store: Store, cells: Sequence[Entry], result: dict[str, Any]) -> str:
     """The Markdown of a suite."""
-    finished = f"{result['finished']} of {result['jobs']} jobs"
     head = (
-        f"`{result['command'] or 'sea-dbs benchmark --suite ' + suite}`, {result['date']}, commit `{result['commit']}`, "
-        f"{finished}, {result['wall_s'] / 3600:.1f} h of one core each; {result['machine']['cpu']}. "
+        f"`{result['command'] or 'sea-dbs benchmark --suite ' + suite}`, {result['date']}, commit "
+        f"`{result['commit']}`, {spent(result)}; {result['machine']['cpu']}. "
         "Interquartile mean over seeds (a seed is one training and eight held-out plants), 95 % stratified bootstrap "
         "interval. A learner's ablations share its configuration."
     )
@@ -127,11 +126,16 @@ def report(suite: str, rows: Sequence[Row], store: Store, cells: Sequence[Entry]
             parts += [f"Probability that SEA-DBS earns more reward than, task `{task}`:", "", better_table(better), ""]
     violations = sum(row.violations for row in rows)
     parts += [
-        f"Decisions that a plant got otherwise than decided: {violations}. Net charge is 0 by construction in the plant; "
-        "on boards it is measured (docs/safety.md).",
+        f"Decisions that a plant got otherwise than decided: {violations}. Net charge is 0 by construction in the "
+        "plant; on boards it is measured (safety.md).",
         "",
     ]
     return "\n".join(parts)
+
+
+def spent(result: dict[str, Any]) -> str:
+    """Jobs and time."""
+    return f"{result['finished']} of {result['jobs']} jobs, {result['wall_s'] / 3600:.1f} h of processes"
 
 
 def _samples(needed: dict[str, dict[str, Any]]) -> str:

@@ -160,7 +160,9 @@ def training_config(
 ) -> TrainConfig:
     """The configuration that a learner has on a task: the preset's file, the task's world, the learner's switches."""
     world = [f"{key}={value}" for key, value in task.overrides.items() if key in ENV_KEYS]
-    return load_config(training or task.preset, [*world, f"variant={variant}", f"seed={seed}", *settings])
+    return load_config(
+        training or task.training or task.preset, [*world, f"variant={variant}", f"seed={seed}", *settings]
+    )
 
 
 def _spec(task: str, controller: dict[str, Any], seed: int, options: Options, *, tests: bool = True) -> dict[str, Any]:

@@ -28,6 +28,7 @@ COMMANDS = (
     "evaluate",
     "tune",
     "benchmark",
+    "reproduce",
     "export",
     "parity",
     "board",

@@ -36,9 +36,7 @@ def benchmark(
     workers: Workers = 2,
     address: Address = None,
     tasks: Annotated[str, typer.Option("--tasks", metavar="LIST", help="These tasks alone.")] = "",
-    controllers: Annotated[
-        str, typer.Option("--controllers", metavar="LIST", help="These alone, beside never.")
-    ] = "",
+    controllers: Annotated[str, typer.Option("--controllers", metavar="LIST", help="These alone, beside never.")] = "",
     plants: Annotated[int, typer.Option("--plants", help="Held-out plants of a seed, 2 to 8.")] = 8,
     steps: Annotated[int | None, typer.Option("--steps", help="Decisions on each; default: the task's.")] = None,
     settings: Annotated[
@@ -81,9 +79,7 @@ def split(names: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in names.split(",") if name.strip())
 
 
-def said(
-    command: str, seeds: int, tasks: str, controllers: str, steps: int | None, settings: list[str] | None
-) -> str:
+def said(command: str, seeds: int, tasks: str, controllers: str, steps: int | None, settings: list[str] | None) -> str:
     """The command as it would be typed again."""
     words = [f"sea-dbs {command} --seeds {seeds}"]
     words += [f"--tasks {tasks}"] if tasks else []

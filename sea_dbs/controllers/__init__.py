@@ -21,7 +21,7 @@ from sea_dbs.controllers.catalogue import (
 )
 from sea_dbs.controllers.feedback import DualThreshold, OnOff, PIFrequency, Proportional
 from sea_dbs.controllers.open_loop import Always, Never, Pattern, Periodic, RandomDuty, Replayed
-from sea_dbs.controllers.policy import Silenced, TorchPolicy
+from sea_dbs.controllers.policy import TorchPolicy
 
 __all__ = [
     "CLASSICAL",
@@ -45,7 +45,6 @@ __all__ = [
     "Proportional",
     "RandomDuty",
     "Replayed",
-    "Silenced",
     "TorchPolicy",
     "build",
     "check_observation",

@@ -1,4 +1,4 @@
-"""The trained actor as a controller, and any controller made blind."""
+"""The trained actor as a controller."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.errors import UserError
-from sea_dbs.controllers.base import Action, Controller, Observation, check_observation, decide
+from sea_dbs.controllers.base import Action, Observation, check_observation, decide
 from sea_dbs.extras import need
 
 if TYPE_CHECKING:
@@ -79,24 +79,3 @@ class TorchPolicy:
 
     def act(self, observation: Observation) -> Action:
         return decide(self.logits(check_observation(observation, n=self.n)))
-
-
-class Silenced:
-    """A policy that is shown one constant value in place of its observation: does it read what it is given?
-
-    Args:
-        inner: the controller under test.
-        value: what every element of the observation becomes (P_beta/1000).
-        label: names the replacement in tables, such as ``zeros``.
-    """
-
-    def __init__(self, inner: Controller, value: float, label: str) -> None:
-        self.name = f"{inner.name}, observation = {label}"
-        self.inner = inner
-        self.value = np.float32(value)
-
-    def init_state(self, n: int = 1) -> None:
-        self.inner.init_state(n)
-
-    def act(self, observation: Observation) -> Action:
-        return self.inner.act(np.full_like(observation, self.value))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sea_dbs.evaluation_rows import CONSTANT, OPEN_LOOP
+from sea_dbs.closed_loop import CONSTANT, OPEN_LOOP
 from sea_dbs.report.page import Text, Tile
 from sea_dbs.report.session_data import SessionData
 

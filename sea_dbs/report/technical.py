@@ -25,7 +25,7 @@ GLOSSARY = (
     ("slots stimulated (duty)", "share of slots with a pulse: 100 % is a regular train at the slot rate"),
     ("charge, % of 130 Hz", "charge of the first phases, compared with continuous 130 Hz at the same pulse"),
     ("constant stimulation", "more than 95 % of the slots stimulated, whatever is observed"),
-    ("open-loop", "does not use its observation: silenced, it loses nothing"),
+    ("open-loop", "does not use its observation: it loses nothing when that is silenced, shuffled or another plant's"),
     (
         "margin",
         "distance between the logits for and against a pulse; only where it is tiny can rounding change a decision",
