@@ -47,10 +47,11 @@ def parts(figure: str, options: Options, *, released: bool = False) -> list[Part
     options.check()
     found: list[Part] = []
 
-    def add(task: str, variant: str, chosen: Options = options, **more: str) -> None:
-        jobs = tuple(_job(task, variant, seed, chosen, **more) for seed in range(options.seeds))
+    def add(task: str, variant: str, chosen: Options = options, precision: str = "fp32") -> None:
+        tests = figure != "table2" and precision == "fp32"  # with them it is the benchmark's own job
+        jobs = tuple(_job(task, variant, seed, chosen, precision, tests) for seed in range(options.seeds))
         steps = (chosen.steps or 0) if figure == "table2" else 0
-        found.append(Part(figure, task, variant, jobs, steps, more.get("precision", "fp32")))
+        found.append(Part(figure, task, variant, jobs, steps, precision))
 
     match figure:
         case "fig5":
@@ -76,10 +77,9 @@ def parts(figure: str, options: Options, *, released: bool = False) -> list[Part
     return found
 
 
-def _job(task: str, variant: str, seed: int, options: Options, *, precision: str = "fp32") -> Job:
+def _job(task: str, variant: str, seed: int, options: Options, precision: str, tests: bool) -> Job:
     if variant in ("never", "always"):
         return job_of(task, variant, seed, options)
     if variant == "released":
         return play_of(task, "pm-only", seed, options, settings=RELEASED, label="released code")
-    plain = options.steps is None and precision == "fp32"  # the benchmark's own job
-    return play_of(task, variant, seed, options, precision=precision, tests=plain)
+    return play_of(task, variant, seed, options, precision=precision, tests=tests)
