@@ -154,6 +154,8 @@ def test_a_key_follows_the_values_and_the_meaning_of_the_code_alone(
     assert jobs._meaning(file) == meaning
     file.write_text("X = 2\n")
     assert jobs._meaning(file) != meaning
+    read = {file.name for root in jobs.ROOTS["train"] for file in jobs.sources(root, ROOT)}
+    assert {"update.py", "learner.py", "trainer.py", "batch_kernel.py", "sliding.py", "vector.py"} <= read
     other = Store(tmp_path)
     other.put(one, {"result.json": b"{}"})
     monkeypatch.setattr(jobs, "code_version", lambda kind: "changed")

@@ -63,6 +63,9 @@ def _run(schedule: Schedule, ray: Any) -> None:
             job = running.pop(reference)
             try:
                 kind, value = ray.get(reference)
+            except ray.exceptions.RayTaskError as error:  # before the job began: the package is not there
+                schedule.failed(job, f"a machine of the cluster cannot run it: {error.cause}")
+                continue
             except ray.exceptions.RayError:
                 schedule.vanished(job)
                 continue

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from sea_dbs.benchmark.play import CONTINUOUS
 from sea_dbs.benchmark.statistics import Curve, Estimate
 from sea_dbs.benchmark.tables import Row
 from sea_dbs.report.style import CONTINUOUS as BLUE
-from sea_dbs.report.style import INK, NEUTRAL, POLICY, UNTREATED, drawing, png, subplots
+from sea_dbs.report.style import NEUTRAL, POLICY, UNTREATED, drawing, png, subplots
 
 COLOURS = {
     "never": UNTREATED,
@@ -39,27 +37,30 @@ COLOURS = {
 def pareto(rows: Sequence[Row], task: str) -> bytes:
     """Beta left against charge, and against pulses a second; lower left is better. PNG bytes."""
     own = [row for row in rows if row.task == task]
-    figure, axes = subplots(9.4, 4.6, 1, 2, sharey=True)
+    figure, axes = subplots(10.4, 4.6, 1, 2, sharey=True)
     for axis, measure, words in (
         (axes[0], "charge_percent", "charge, % of continuous 130 Hz"),
         (axes[1], "pulse_hz", "pulses a second"),
     ):
-        points = []
         for row in own:
             x, y = row.estimate(measure), row.estimate("P_beta")
             assert x is not None
             assert y is not None
             colour = COLOURS.get(row.controller, NEUTRAL)
             _cross(axis, x, y, colour)
-            hollow = bool(row.losses) and any(row.labels)
-            axis.plot(x.value, y.value, "o", color=colour, markerfacecolor="white" if hollow else colour, markersize=7)
-            points.append((x.value, y.value, row.controller))
-        _names(axis, points)
+            hollow = row.word != "closed-loop" and bool(row.losses)
+            shape = "o" if row.losses else "s"
+            face = "white" if hollow else colour
+            axis.plot(
+                x.value, y.value, shape, color=colour, markerfacecolor=face, markersize=7, markeredgewidth=1.8,
+                label=f"{row.controller} ({row.word})" if axis is axes[1] else None,
+            )  # fmt: skip
         axis.set_xlabel(words)
         axis.set_xlim(left=-0.03 * axis.get_xlim()[1])
     axes[0].set_ylabel("beta, % of untreated")
-    axes[0].set_title(f"Task {task}: what is left of beta, at which charge")
-    axes[1].set_title("and at how many pulses (hollow: not closed-loop)")
+    axes[0].set_title(f"Task {task}: beta that is left, against charge")
+    axes[1].set_title("against pulses")
+    figure.legend(loc="outside right center", title="circle: learned; hollow: not closed-loop", title_fontsize=7)
     return png(figure)
 
 
@@ -68,27 +69,6 @@ def _cross(axis: Any, x: Estimate, y: Estimate, colour: str) -> None:
         axis.plot([x.low, x.high], [y.value, y.value], color=colour, alpha=0.4, linewidth=2)
     if y.low is not None:
         axis.plot([x.value, x.value], [y.low, y.high], color=colour, alpha=0.4, linewidth=2)
-
-
-def _names(axis: Any, points: Sequence[tuple[float, float, str]]) -> None:
-    """Names beside their points; where points coincide, one line for all of them."""
-    groups: list[tuple[float, float, list[str]]] = []
-    spans = [np.ptp([p[i] for p in points]) or 1.0 for i in (0, 1)]
-    for x, y, name in sorted(points):
-        for other in groups:
-            if abs(other[0] - x) < 0.02 * spans[0] and abs(other[1] - y) < 0.025 * spans[1]:
-                other[2].append(name)
-                break
-        else:
-            groups.append((x, y, [name]))
-    middle = np.mean([p[0] for p in points])
-    for x, y, names in groups:
-        right = x > middle
-        text = "\n".join(", ".join(names[i : i + 3]) for i in range(0, len(names), 3))
-        axis.annotate(
-            text, (x, y), (-7 if right else 7, 3), textcoords="offset points", ha="right" if right else "left",
-            fontsize=7, color=INK,
-        )  # fmt: skip
 
 
 @drawing

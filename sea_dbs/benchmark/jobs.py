@@ -13,27 +13,19 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from envs.jit import sources
 from sea_dbs.files import sha256_json
 
 FORMAT = 1  # raised when what a job's files hold changes its meaning
 Kind = Literal["train", "play"]
 
-_PLANT = ("envs",)
-_PLAY = (
-    *_PLANT,
-    *(f"sea_dbs/{name}" for name in ("controllers", "closed_loop.py", "measures.py", "seeds.py", "tasks.py")),
-    *(f"sea_dbs/benchmark/{name}.py" for name in ("world", "measure", "play", "trains")),
-)
-_TRAIN = (
-    *_PLANT,
-    *(
-        f"sea_dbs/{name}.py"
-        for name in ("trainer", "explorer", "replay", "update", "networks", "gumbel", "seeds", "rollout")
-    ),
-    "sea_dbs/baselines",
-    "sea_dbs/benchmark/world.py",
-)
-SOURCES: dict[str, tuple[str, ...]] = {"train": _TRAIN, "play": _PLAY}
+#: The modules that decide on a kind's result; with them goes whatever of ours they import.
+ROOTS: dict[str, tuple[str, ...]] = {
+    "train": ("sea_dbs.train", "sea_dbs.baselines.outsiders", "sea_dbs.benchmark.world"),
+    "play": ("sea_dbs.benchmark.play",),
+}
+#: Imported by them, without a say in any number.
+NO_SAY = ("errors", "extras", "files", "jit", "manifest", "progress", "runlog", "untrusted")
 
 
 @dataclass(frozen=True)
@@ -88,13 +80,8 @@ def everything(jobs: Iterable[Job]) -> list[Job]:
 def code_version(kind: str) -> str:
     """Hash of the meaning of the code behind a kind of job: comments, docstrings and layout do not count."""
     root = Path(__file__).parents[2]
-    files = sorted(
-        file
-        for place in SOURCES[kind]
-        for file in ((root / place).rglob("*.py") if (root / place).is_dir() else [root / place])
-        if file.exists()
-    )
-    return sha256_json({str(file.relative_to(root)): _meaning(file) for file in files})
+    files = {file for module in ROOTS[kind] for file in sources(module, root)}
+    return sha256_json({str(file.relative_to(root)): _meaning(file) for file in files if file.stem not in NO_SAY})
 
 
 def _meaning(file: Path) -> str:

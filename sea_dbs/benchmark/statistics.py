@@ -31,9 +31,11 @@ class Estimate:
 
     def text(self, digits: int = 0) -> str:
         """``298 (268 to 313)``."""
+        value = f"{self.value:.{digits}f}"
         if self.low is None or self.high is None:
-            return f"{self.value:.{digits}f}"
-        return f"{self.value:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
+            return value
+        low, high = f"{self.low:.{digits}f}", f"{self.high:.{digits}f}"
+        return value if low == value == high else f"{value} ({low} to {high})"
 
     @property
     def above_zero(self) -> bool:
