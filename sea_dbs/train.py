@@ -13,12 +13,13 @@ from envs.errors import UserError
 from envs.vector import BasalGangliaVectorEnv
 from sea_dbs import checkpoint
 from sea_dbs.config import TrainConfig, differing_keys, load_config
-from sea_dbs.files import atomic_write_text, prepare_output_dir, sha256_file, write_json
+from sea_dbs.extras import need
+from sea_dbs.files import atomic_write_text, prepare_output_dir, read_json, sha256_file, write_json
 from sea_dbs.manifest import machine
 from sea_dbs.networks import parameter_count
 from sea_dbs.rollout import Env, Vector
 from sea_dbs.runlog import RunLog
-from sea_dbs.trainer import MakeVector, Trainer, metrics_lines
+from sea_dbs.trainer import MakeVector, Trainer, env_sizes, metrics_lines, policy_spec
 
 CONFIG = "config.yaml"
 MANIFEST = "manifest.json"
@@ -70,6 +71,8 @@ def train(
     """
     open_run(config, run, resume=resume, overwrite=overwrite)
     deterministic_torch()
+    if config.learner != "sea-dbs":
+        return _train_outsider(config, run, env_factory, quiet)
     trainer = Trainer(config, env_factory)
     if (run / checkpoint.CHECKPOINT).exists():
         state = _read_checkpoint(run, config)
@@ -144,22 +147,49 @@ def _save(run: Path, trainer: Trainer, log: RunLog) -> None:
 
 
 def _write_manifest(run: Path, trainer: Trainer, *, finished: bool) -> None:
+    parameters = parameter_count(trainer.learner.actor)
+    _manifest(run, trainer.spec(), trainer.config, trainer.total_steps, parameters, trainer.wall_s, finished)
+
+
+def _manifest(
+    run: Path, spec: dict[str, Any], config: TrainConfig, total: int, parameters: int, wall_s: float, finished: bool
+) -> None:
     policy = run / checkpoint.POLICY
     write_json(
         run / MANIFEST,
         {
             "kind": "run",
-            "variant": trainer.config.variant,
+            "variant": config.variant,
             "machine": machine(),
-            "seed": trainer.config.seed,
-            "config_sha256": trainer.config.sha256(),
+            "seed": config.seed,
+            "config_sha256": config.sha256(),
             "policy_sha256": sha256_file(policy) if policy.exists() else None,
-            "env_steps": trainer.t,
-            "total_steps": trainer.total_steps,
-            "n_obs": trainer.n_obs,
-            "slots": trainer.slots,
-            "parameters": parameter_count(trainer.learner.actor),
-            "wall_s": round(trainer.wall_s, 3),
+            "env_steps": spec["step"],
+            "total_steps": total,
+            "n_obs": spec["n_obs"],
+            "slots": spec["slots"],
+            "parameters": parameters,
+            "wall_s": round(wall_s, 3),
             "finished": finished,
         },
     )
+
+
+def _train_outsider(config: TrainConfig, run: Path, env_factory: MakeVector, quiet: bool) -> TrainResult:
+    """Train a learner of Stable-Baselines3; one that was stopped starts from scratch, a finished one stays."""
+    need("baselines", "stable_baselines3", "sb3_contrib")
+    from sea_dbs.baselines.outsiders import learn
+
+    if (run / checkpoint.POLICY).exists():  # written last
+        told = read_json(run / MANIFEST)
+        return TrainResult(run, told["env_steps"], told["wall_s"])
+    env = env_factory(config, min(config.n_envs, config.episodes))
+    n_obs, slots = env_sizes(env)
+    total = config.episodes * int(config.episode_steps or 0)
+    actor, done, wall_s = learn(config, env, run, total, quiet=quiet)
+    wall_s = round(wall_s, 3)
+    spec = policy_spec(config, n_obs, slots, done)
+    _manifest(run, spec, config, total, parameter_count(actor), wall_s, finished=False)
+    checkpoint.save_policy(run, actor, spec)
+    _manifest(run, spec, config, total, parameter_count(actor), wall_s, finished=True)
+    return TrainResult(run, done, wall_s)

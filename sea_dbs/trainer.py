@@ -114,15 +114,7 @@ class Trainer:
 
     def spec(self) -> dict[str, Any]:
         """What ``policy.pt`` says of the actor in it."""
-        return {
-            "actor": self.config.actor,
-            "n_obs": self.n_obs,
-            "slots": self.slots,
-            "preset": self.config.preset,
-            "step": self.t,
-            "config": self.config.model_dump(mode="json"),
-            "config_sha256": self.config.sha256(),
-        }
+        return policy_spec(self.config, self.n_obs, self.slots, self.t)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the rest of the run depends on."""
@@ -152,6 +144,19 @@ class Trainer:
         if state["observation"] is not None:
             self._lanes().set_state(state["env"])  # type: ignore[attr-defined]
             self.start = Start(state["observation"], ())
+
+
+def policy_spec(config: TrainConfig, n_obs: int, slots: int, step: int) -> dict[str, Any]:
+    """What ``policy.pt`` says of the actor in it, after ``step`` environment steps."""
+    return {
+        "actor": config.actor,
+        "n_obs": n_obs,
+        "slots": slots,
+        "preset": config.preset,
+        "step": step,
+        "config": config.model_dump(mode="json"),
+        "config_sha256": config.sha256(),
+    }
 
 
 def env_sizes(env: Vector) -> tuple[int, int]:

@@ -26,7 +26,11 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Empty the folder first.")] = False,
 ) -> None:
-    """Train a SEA-DBS policy in simulation."""
+    """Train a policy in simulation.
+
+    variant=sea-dbs, gs-only, pm-only or ddpg ablates SEA-DBS; variant=recurrent gives it memory; variant=ppo, dqn or
+    qr-dqn trains a learner of Stable-Baselines3 on the same environments.
+    """
     from sea_dbs.config import load_config
     from sea_dbs.extras import need
 
