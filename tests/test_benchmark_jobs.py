@@ -18,7 +18,8 @@ from envs.errors import UserError
 from sea_dbs.benchmark import jobs
 from sea_dbs.benchmark.engine_local import LocalEngine
 from sea_dbs.benchmark.jobs import Job, everything
-from sea_dbs.benchmark.run import benchmark, put_between, run_jobs
+from sea_dbs.benchmark.page import publish
+from sea_dbs.benchmark.run import benchmark, run_jobs
 from sea_dbs.benchmark.schedule import Schedule
 from sea_dbs.benchmark.store import Store
 from sea_dbs.benchmark.suites import SUITES, Options, controllers_of, entries, job_of
@@ -210,12 +211,15 @@ def test_a_wrong_benchmark_is_refused(tmp_path: Path, suite: str, options: Optio
 
 
 def test_a_page_takes_the_tables_between_its_marks(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
+    page, picture = tmp_path / "page.md", tmp_path / "out" / "a.png"
+    picture.parent.mkdir()
+    picture.write_bytes(b"png")
     page.write_text("before\n<!-- x -->\nold\n<!-- /x -->\nafter\n")
-    put_between(page, "x", "new \\1")
-    assert page.read_text() == "before\n<!-- x -->\nnew \\1\n<!-- /x -->\nafter\n"
+    publish(page, "x", "new \\1", [picture])
+    assert page.read_text() == "before\n<!-- x -->\nnew \\1\n\n![a](a.png)\n<!-- /x -->\nafter\n"
+    assert (tmp_path / "a.png").read_bytes() == b"png"
     with pytest.raises(UserError, match="must hold the lines"):
-        put_between(page, "y", "")
+        publish(page, "y", "", [])
 
 
 def test_the_series_hold_what_the_table_was_made_of(out: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import subprocess
 import time
 from collections.abc import Sequence
@@ -181,34 +179,3 @@ def _plain(needed: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {
         name: {**one, "ratio": None if one["ratio"] is None else vars(one["ratio"])} for name, one in needed.items()
     }
-
-
-def put_between(page: Path, mark: str, text: str) -> None:
-    """Replace what stands between ``<!-- MARK -->`` and ``<!-- /MARK -->`` of a page.
-
-    Raises:
-        UserError: the page cannot be read, or does not hold both marks.
-    """
-    try:
-        old = page.read_text()
-    except OSError as error:
-        raise UserError(f"cannot read {page}: {error.strerror}") from error
-    begin, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
-    if old.count(begin) != 1 or old.count(end) != 1:
-        raise UserError(f"{page} must hold the lines '{begin}' and '{end}' once each: the tables go between them")
-    body = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
-    atomic_write_text(page, body.sub(lambda _: f"{begin}\n{text.strip()}\n{end}", old))
-
-
-def read_result(out: Path, suite: str) -> dict[str, Any]:
-    """What a benchmark wrote.
-
-    Raises:
-        UserError: it is not there.
-    """
-    path = out / f"{suite}.json"
-    try:
-        found: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"there is no finished benchmark '{suite}' in {out}") from error
-    return found

@@ -51,8 +51,8 @@ def benchmark(
     A benchmark that was stopped, even by kill -9, goes on where it was with the same --out; finished jobs are taken
     from there for other suites and figures too. A row that is called open-loop or constant stimulation meets no goal.
     """
+    from sea_dbs.benchmark.page import publish
     from sea_dbs.benchmark.run import benchmark as run_benchmark
-    from sea_dbs.benchmark.run import put_between
     from sea_dbs.benchmark.suites import Options
     from sea_dbs.extras import need
 
@@ -69,7 +69,8 @@ def benchmark(
         command=said(f"benchmark --suite {suite}", seeds, tasks, controllers, steps, settings),
     )
     if write is not None:
-        put_between(write, f"benchmark {suite}", (out / f"{suite}.md").read_text())
+        shown = [file for kind in ("pareto", "learning") for file in sorted(out.glob(f"{suite}-*-{kind}.png"))]
+        publish(write, f"benchmark {suite}", (out / f"{suite}.md").read_text(), shown)
     typer.echo(f"written: {out / suite}.md")
     finish(result["failures"])
 

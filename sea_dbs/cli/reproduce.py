@@ -38,7 +38,7 @@ def reproduce(
 
     Each comes with a sentence on how it differs and why. Jobs are shared with 'sea-dbs benchmark' in the same --out.
     """
-    from sea_dbs.benchmark.run import put_between
+    from sea_dbs.benchmark.page import publish
     from sea_dbs.benchmark.suites import Options
     from sea_dbs.cli.benchmark import finish, make_engine, said
     from sea_dbs.extras import need
@@ -58,6 +58,7 @@ def reproduce(
         command=said(words, seeds, "", "", None, settings),
     )
     if write is not None:
-        put_between(write, f"reproduce {figure}", (out / f"reproduce-{figure}.md").read_text())
+        shown = [out / f"reproduce-{name}.png" for name in result["figures"]]
+        publish(write, f"reproduce {figure}", (out / f"reproduce-{figure}.md").read_text(), shown)
     typer.echo(f"written: {out / f'reproduce-{figure}.md'}")
     finish(result["failures"])
