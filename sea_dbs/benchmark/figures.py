@@ -30,6 +30,7 @@ COLOURS = {
     "dqn": "#7a5230",
     "qr-dqn": "#a8805a",
     "recurrent": "#4b2e83",
+    "released": "#d08a1d",
 }
 
 

@@ -69,8 +69,7 @@ def _inference(store: Store, parts: Sequence[Part]) -> bytes:
         axes[1].plot([10, 10], ends, color=COLOURS[name], linewidth=1.2)
         _published(axes[1], (10,), (float(np.mean(ends)),), name)
     axes[0].set_ylabel("P_beta")
-    for axis in axes:
-        axis.legend()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return png(figure)
 
 

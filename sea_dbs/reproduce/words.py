@@ -132,11 +132,7 @@ def _acting(store: Store, parts: Sequence[Part], figure: str) -> str:
         told.append(
             f"{SHOWN.get(part.variant, part.variant)} ({slots}) is {what} of {len(found)} seeds, duty {duty.text(2)}"
         )
-    return (
-        ""
-        if not told
-        else "; ".join(told) + ". Eq. 7 has no price for pulses, so that stimulating in every slot is its optimum."
-    )
+    return "" if not told else "; ".join(told) + ". Eq. 7 has no price for pulses."
 
 
 def _thirty(store: Store, found: dict[tuple[str, str, str], Part]) -> str:
@@ -144,9 +140,10 @@ def _thirty(store: Store, found: dict[tuple[str, str, str], Part]) -> str:
     if never is None or always is None:
         return ""
     change = 100.0 * (measure(store, always, "P_beta").value / measure(store, never, "P_beta").value - 1.0)
+    so = ", so that a policy does best there by leaving slots out" if change > 0.0 else ""
     return (
         f"With 30 Hz slots the published beta falls; on this plant a pulse in every 30 Hz slot changes beta by "
-        f"{change:+.0f} %, so that a policy does best there by leaving slots out."
+        f"{change:+.0f} %{so}."
     )
 
 
