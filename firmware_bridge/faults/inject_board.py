@@ -17,7 +17,7 @@ from firmware_bridge.faults.outcome import NotHereError, Outcome, injection
 from firmware_bridge.faults.rig import Rig
 from firmware_bridge.messages import Electrode, Nack, SetStim, TimeSync, pack_mask
 
-HANG = {"interrupts off": 200, "main loop": 201}  # values of ELECTRODE.fault in a test build: ports/common/bench.h
+HANG = {"main loop": 0, "interrupts off": 1}  # ElectrodeFault.HANG, which one
 
 
 @injection
@@ -63,7 +63,7 @@ def firmware_hangs(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outco
     at, before = rig.now(), len(rig.lines())
     began = time.monotonic()
     bench = rig.bench
-    bench._write(_electrode(bench._next(), HANG[how]), began + 2)
+    bench._write(_hang(bench._next(), HANG[how]), began + 2)
     while time.monotonic() - began < 3.0:
         lines = rig.lines()[before:]
         if any(line.get("cause") == "WATCHDOG" for line in lines):
@@ -78,10 +78,10 @@ def firmware_hangs(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outco
     return outcome
 
 
-def _electrode(token: int, fault: int) -> bytes:
+def _hang(token: int, which: int) -> bytes:
     from firmware_bridge.codec import encode
 
-    return encode(Electrode(token, fault, 0, 0, 0), sequence=token, session=0)
+    return encode(Electrode(token, ElectrodeFault.HANG, which, 0, 0), sequence=token, session=0)
 
 
 @injection

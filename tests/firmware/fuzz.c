@@ -266,7 +266,7 @@ static size_t order(world_t *w, uint8_t *payload, uint8_t *type)
     static const uint8_t schema[32] = SEA_SCHEMA_HASH;
     static const uint8_t limits[32] = SEA_LIMITS_HASH;
     sea_msg_hello_t hello = {.protocol_min = 1, .protocol_max = 1};
-    sea_msg_arm_t arm;
+    sea_msg_arm_t arm = {0};
     sea_msg_set_stim_t stim = {0};
     sea_msg_renew_t renew;
     const uint32_t newest = w->core.newest_id;

@@ -223,7 +223,7 @@ static void hello(bool other)
 
 static void arm(bool other)
 {
-    sea_msg_arm_t m;
+    sea_msg_arm_t m = {0};
     uint8_t payload[SEA_ARM_SIZE];
     memcpy(m.board_nonce, world.core.board_nonce, sizeof m.board_nonce);
     m.board_nonce[0] = (uint8_t)(m.board_nonce[0] + other);

@@ -80,6 +80,7 @@ static void enter(sea_core_t *core, uint8_t after)
     }
     core->sensing_bad = 0;
     core->not_finite = 0;
+    core->late = 0;
     core->port->ground(core->port->ctx, after != SEA_STATE_CLOSED_LOOP && !fixed);
 }
 

@@ -115,6 +115,7 @@ typedef struct {
     uint32_t orders_refused;
     uint32_t overruns;
     uint32_t slots_dose;
+    uint32_t decisions_late;
 } sea_counters_t;
 
 /* An observation on its way through the board: assembled, then decided on. One at a time. */
@@ -158,6 +159,8 @@ typedef struct {
     uint16_t sessions;
     uint32_t rx_sequence; /* newest of this session */
     uint16_t refusal;
+    uint8_t model[32]; /* which the host says drives in this session; all zero: none */
+    bool shadow; /* the policy decides in this session, and is never applied */
     bool armable; /* a handshake without refusal whose nonce is not spent */
     uint8_t board_nonce[16];
     sea_auth_t auth; /* of the session */
@@ -171,6 +174,7 @@ typedef struct {
     uint64_t fixed_us; /* FALLBACK: when the next pulse of the fixed setting is due */
     uint8_t sensing_bad; /* in a row */
     uint8_t not_finite;  /* in a row */
+    uint8_t late;        /* in a row: answers of the policy */
     sea_counters_t counters;
     sea_observation_t observation;
     sea_answer_t answer;

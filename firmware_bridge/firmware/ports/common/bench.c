@@ -59,8 +59,8 @@ static void on_advance(bench_t *bench, const sea_msg_advance_t *advance)
 
 static void on_electrode(bench_t *bench, const sea_msg_electrode_t *electrode)
 {
-    if (electrode->fault >= BENCH_HANG_DEAF && bench->port->hang != NULL) {
-        bench->port->hang(bench->port->ctx, electrode->fault);
+    if (electrode->fault == SEA_ELECTRODE_FAULT_HANG && bench->port->hang != NULL) {
+        bench->port->hang(bench->port->ctx, electrode->residual_pC != 0);
     }
     if (electrode->fault == SEA_ELECTRODE_FAULT_OVERRUN) {
         sea_core_overrun(bench->core);

@@ -95,10 +95,10 @@ static uint64_t bench_now(void *ctx)
 }
 
 #ifdef SEA_TEST_BUILD
-static void hang(void *ctx, uint8_t how)
+static void hang(void *ctx, bool deaf)
 {
     (void)ctx;
-    if (how == BENCH_HANG_DEAF) {
+    if (deaf) {
         (void)irq_off();
     }
     tick_on();
