@@ -81,7 +81,8 @@ CREATE TABLE pulses (
   width_us INTEGER NOT NULL,
   second_amplitude_uA INTEGER NOT NULL,
   second_width_us INTEGER NOT NULL,
-  residual_pC INTEGER NOT NULL
+  residual_pC INTEGER NOT NULL,      -- charge that both phases left
+  peak_uV INTEGER                    -- greatest voltage on the electrode; null: not measured
 );
 CREATE TABLE events (
   event_index INTEGER PRIMARY KEY,
@@ -163,6 +164,7 @@ class PulseRow:
     second_amplitude_uA: int
     second_width_us: int
     residual_pC: int
+    peak_uV: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,7 +136,7 @@ def closed_loop(parts: Parts, electrode: Electrode, recorder: Recorder, plan: Se
     offset_us = electrode.synchronise()
     if (source := source_of(parts.env)) is not None:  # its clock is at 0 where its newest sample was taken
         recorder.event(offset_us, "source", f"{source.source.name}; {NO_PLANT}")
-        offset_us = electrode.offset_us = offset_us - source.age_us()
+        offset_us = electrode.clock.offset_us = offset_us - source.age_us()
     recorder.set_session(offset_us=offset_us, P_beta_first=start.infos[0]["P_beta"])
     if not plan.quiet:
         sys.stderr.write(f"{BENCH_MODE}\n")
@@ -186,7 +186,7 @@ def _state_line(info: dict[str, Any], electrode: Electrode) -> str:
     """What stands beside the progress bar after a decision."""
     pulses = f"{info['pulses']} ({electrode.pulse_count})"
     line = f"P_beta {info['P_beta']:.0f}  pulses {pulses}  {electrode.state.name}"
-    return f"{line}  deadline misses {electrode.deadline_misses}" if electrode.deadline_misses else line
+    return f"{line}  deadline misses {electrode.orders.deadline_misses}" if electrode.orders.deadline_misses else line
 
 
 class StopAtEnd:
