@@ -11,8 +11,8 @@ from typing import Any
 from envs.errors import UserError
 from firmware_bridge.clock import ClockModel, ClockSample
 from firmware_bridge.codes import Cause, ElectrodeFault, NackCode, State
-from firmware_bridge.faults.checker import Expectation
 from firmware_bridge.faults.driver import Driver
+from firmware_bridge.faults.expectation import Expectation
 from firmware_bridge.faults.outcome import NotHereError, Outcome, injection
 from firmware_bridge.faults.rig import Rig
 from firmware_bridge.messages import Electrode, Nack, SetStim, TimeSync, pack_mask

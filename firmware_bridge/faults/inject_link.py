@@ -13,8 +13,8 @@ from typing import Any
 from firmware_bridge.codec import encode
 from firmware_bridge.codes import ElectrodeFault, NackCode, State
 from firmware_bridge.faults import link as faulty
-from firmware_bridge.faults.checker import Expectation
 from firmware_bridge.faults.driver import LEASE_MS, RENEW_US, Driver
+from firmware_bridge.faults.expectation import Expectation
 from firmware_bridge.faults.host import Hosts
 from firmware_bridge.faults.outcome import Outcome, injection
 from firmware_bridge.faults.rig import Rig

@@ -9,8 +9,8 @@ import numpy as np
 
 from firmware_bridge.codes import NackCode, State
 from firmware_bridge.faults import driver as host
-from firmware_bridge.faults.checker import Expectation
 from firmware_bridge.faults.driver import Driver
+from firmware_bridge.faults.expectation import Expectation
 from firmware_bridge.faults.outcome import Outcome, injection
 from firmware_bridge.faults.rig import N_OBS, Rig
 from firmware_bridge.messages import Nack, Renew

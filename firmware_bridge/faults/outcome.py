@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from firmware_bridge.faults.checker import Expectation
+from firmware_bridge.faults.expectation import Expectation
 
 
 @dataclass

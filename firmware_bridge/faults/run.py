@@ -11,7 +11,8 @@ from typing import Any
 from envs.errors import UserError
 from firmware_bridge.faults import inject_board, inject_link, inject_loop  # noqa: F401  (they register themselves)
 from firmware_bridge.faults.catalogue import Row
-from firmware_bridge.faults.checker import Finding, check, expected
+from firmware_bridge.faults.checker import Finding, check
+from firmware_bridge.faults.expectation import expected
 from firmware_bridge.faults.outcome import INJECTIONS, NotHereError, Outcome
 from firmware_bridge.faults.rig import Rig
 from sea_dbs.progress import progress
