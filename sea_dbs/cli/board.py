@@ -33,6 +33,9 @@ Log = Annotated[
     Path | None,
     typer.Option(help="Append each pulse, state and lease to this file, a JSON line each, as it happens."),
 ]
+Key = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Device key (sea-dbs key new): it takes signed frames alone.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -58,9 +61,7 @@ def host(
     format: Format = "int8",
     realtime: Annotated[bool, typer.Option("--realtime", help="Keep real time: refuse to be stepped.")] = False,
     electrode_log: Log = None,
-    key: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Device key (sea-dbs key new): it takes signed frames alone.")
-    ] = None,
+    key: Key = None,
 ) -> None:
     """Run a virtual board as a process on this machine until Ctrl-C.
 
@@ -130,12 +131,16 @@ def _emulated(kind: str) -> Callable[..., None]:
                 help="Count device time in instructions: exact pulses, slower link, a busy core of this machine.",
             ),
         ] = False,
+        key: Key = None,
     ) -> None:
         del realtime
         from firmware_bridge.boards import start_board
 
         _check(policy, format)
-        _keep(start_board(kind, policy_dir=policy, format=format, electrode_log=electrode_log, steady=steady))
+        board = start_board(
+            kind, policy_dir=policy, format=format, electrode_log=electrode_log, steady=steady, key_file=key
+        )
+        _keep(board)
 
     return run
 

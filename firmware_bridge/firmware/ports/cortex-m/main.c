@@ -5,6 +5,7 @@
 #include "cpu.h"
 #include "hal.h"
 #include "image.h"
+#include "key.h"
 #include "run.h"
 #include "uart.h"
 #if BOARD_ELECTRODE
@@ -218,10 +219,10 @@ static uint8_t reset_cause(void)
     uint32_t cause = SEA_CAUSE_POWER_ON;
     if (kept.magic == MAGIC) {
         cause = kept.cause != 0 ? kept.cause : SEA_CAUSE_RESET;
-        kept.boots++;
+        kept.resets++;
     } else {
         kept.magic = MAGIC;
-        kept.boots = hal_boot_count();
+        kept.resets = 0;
     }
     if (hal_reset_by_watchdog()) {
         cause = SEA_CAUSE_WATCHDOG;
@@ -236,7 +237,7 @@ __attribute__((noreturn)) void board_main(void)
     clock_start();
     image_config(&config);
     config.boot_cause = reset_cause();
-    config.boot_count = kept.boots;
+    key_config(&key_section, hal_start_count(kept.resets), &config);
 #if BOARD_ELECTRODE
     bench_init(&bench, &bench_port, &core);
 #endif
