@@ -41,7 +41,7 @@ def _beta(axis: Axes, data: SessionData) -> None:
     start = data.session["P_beta_first"]
     if start is not None:
         axis.axhline(start, color=style.UNTREATED, lw=1.2, ls="--", label=f"before the first pulse: {start:.0f}")
-    threshold = 1000.0 * data.environment["beta_threshold"]
+    threshold = 1000.0 * data.setting("beta_threshold")
     axis.axhline(threshold, color=style.NEUTRAL, lw=1.0, ls=":", label=f"reward's threshold: {threshold:.0f}")
     axis.axvspan(min(0.0, float(times[0]) if len(times) else 0.0), 0.0, color=style.GRID, alpha=0.6, lw=0)
     marks = [row for row in data.events if row["kind"] in MARKED]
