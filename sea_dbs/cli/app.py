@@ -30,6 +30,7 @@ COMMANDS = (
     "export",
     "parity",
     "board",
+    "release",
     "session",
     "faults",
     "soak",
