@@ -372,6 +372,8 @@ def test_a_reaction_that_is_missing_late_or_for_another_cause_is_found() -> None
     assert [finding.rule for finding in expected(lines, other)] == ["cause"]
     soon = Expectation(after_us=fault, state="FALLBACK", within_us=100_000)
     assert [finding.rule for finding in expected(lines, soon)] == ["late"]
+    more = Expectation(after_us=fault, pulses_min=1_000)
+    assert [finding.rule for finding in expected(lines, more)] == ["pulses"]
     still = Expectation(after_us=fault, stays="CLOSED_LOOP", pulses_max=3)
     assert {finding.rule for finding in expected(lines, still)} == {"pulses", "state"}
 

@@ -82,13 +82,25 @@ class Checker:
 
     def feed(self, lines: Iterable[Line]) -> None:
         """The next lines."""
-        for line in lines:
+        rest = deque(lines)
+        while rest:
+            line = rest.popleft()
+            if rest and _belongs_after(self._seen, line, rest[0], self._rules):
+                line, rest[0] = rest[0], line
             _line(self._seen, line, self._rules)
+
+
+def _belongs_after(seen: _Seen, pulse: Line, state: Line, rules: Mapping[str, Any]) -> bool:
+    """The first pulse of the approved setting may be told a moment before its state, FALLBACK."""
+    if "pulse" not in pulse or state.get("state") != "FALLBACK" or rules["fallback_setting"] is None:
+        return False
+    told_late = int(state["t_us"]) - int(pulse["t_us"])
+    return 0 < seen.lease_us <= int(pulse["t_us"]) and 0 <= told_late <= rules["told_within_us"]
 
 
 def _line(seen: _Seen, line: Line, rules: Mapping[str, Any]) -> None:
     t_us = int(line.get("t_us", seen.t_us))
-    if t_us < seen.t_us and line.get("cause") not in rules["restart_causes"]:
+    if t_us < seen.t_us - rules["told_within_us"] and line.get("cause") not in rules["restart_causes"]:
         seen.breach(t_us, "clock", f"the trace goes back from {seen.t_us} to {t_us} µs without a restart")
     if "grounded" in line:
         _grounded(seen, line, rules)

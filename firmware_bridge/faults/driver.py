@@ -33,6 +33,7 @@ class Driver:
         self.lease_ms = PATIENT_MS if patient and not rig.stepped else lease_ms
         self.mask = [1] * SLOTS
         self.amplitude_uA = AMPLITUDE_UA
+        self.width_us, self.slot_us = WIDTH_US, SLOT_US
         self.decision_id = 0
         self.orders: list[tuple[int, int, int]] = []  # (id, start, end)
         self.samples = 0  # counter of the next new sample
@@ -54,8 +55,10 @@ class Driver:
         self.decision_id += 1
         slots, bits = pack_mask(self.mask)
         start = start_us or self.rig.now()
-        self.orders = [*self.orders[-3:], (self.decision_id, start, start + slots * SLOT_US)]
-        order = SetStim(self.decision_id, start, SLOT_US, slots, bits, self.amplitude_uA, WIDTH_US, self.lease_ms, 0)
+        self.orders = [*self.orders[-3:], (self.decision_id, start, start + slots * self.slot_us)]
+        order = SetStim(
+            self.decision_id, start, self.slot_us, slots, bits, self.amplitude_uA, self.width_us, self.lease_ms, 0
+        )  # fmt: skip
         return self.send(order, wait=wait)
 
     def send(self, message: Message, *, wait: bool = True) -> Message | None:

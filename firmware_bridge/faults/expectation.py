@@ -19,6 +19,7 @@ class Expectation:
     within_us: int | None = None  # so soon after the fault
     lease_ms: int | None = None  # or: so long after the last sign of the host, plus the deadline
     pulses_max: int | None = None  # no more pulses than these after the fault
+    pulses_min: int = 0  # and no fewer than these
     no_pulse_after_us: int | None = None  # none at or after this time
     restart: bool = False  # the board is expected to start again (its clock starts at 0)
     stays: str | None = None  # no other state than this one after the fault
@@ -36,6 +37,9 @@ def expected(lines: Sequence[Line], wanted: Expectation, limits: Mapping[str, An
     if wanted.pulses_max is not None and len(pulses) > wanted.pulses_max:
         findings.append(Finding(pulses[wanted.pulses_max], "pulses", f"{len(pulses)} pulses after the fault, at most "
                                 f"{wanted.pulses_max} are allowed"))  # fmt: skip
+    if len(pulses) < wanted.pulses_min:
+        text = f"{len(pulses)} pulses after the fault, at least {wanted.pulses_min} are wanted"
+        findings.append(Finding(wanted.after_us, "pulses", text))
     if wanted.no_pulse_after_us is not None:
         findings += [Finding(t, "pulses", "a pulse where none may be") for t in pulses if t >= wanted.no_pulse_after_us]
     if wanted.stays is not None:

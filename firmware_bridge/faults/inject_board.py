@@ -52,6 +52,25 @@ def electrode(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
 
 
 @injection
+def dose(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
+    """The strongest pulses that are allowed, as often as is allowed: each is, the mean of them is not."""
+    driver = Driver(rig, rng, patient=True)
+    driver.begin()
+    left_out = rig.client.status().slots_dose
+    driver.amplitude_uA, driver.width_us = given["amplitude_uA"], given["width_us"]
+    driver.slot_us = given["slot_us"]
+    at = rig.mark()
+    driver.drive(given["for_ms"] * 1000)
+    status = rig.client.status()
+    outcome = Outcome(
+        at, [Expectation(after_us=at, state="CLOSED_LOOP"), Expectation(after_us=at, stays="CLOSED_LOOP")]
+    )
+    outcome.said = {"left_out": status.slots_dose - left_out, "dose_uW": status.dose_uW}
+    outcome.must(status.slots_dose > left_out, "no pulse was left out")
+    return outcome
+
+
+@injection
 def firmware_hangs(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
     """The firmware runs in an endless loop; only the watchdog can help."""
     if rig.kind == "host":
