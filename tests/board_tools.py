@@ -92,6 +92,8 @@ def harness() -> ctypes.CDLL:
     library.harness_decided.argtypes = [ctypes.c_void_p, ctypes.c_bool, ctypes.c_uint64]
     library.harness_init_policy.argtypes = [ctypes.c_uint16, ctypes.c_uint16]
     library.harness_core_size.restype = ctypes.c_size_t
+    library.harness_flip.argtypes = [ctypes.c_uint, ctypes.c_size_t, ctypes.c_uint]
+    library.harness_flip.restype = ctypes.c_size_t
     library.harness_feed.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint64]
     library.harness_run_before.argtypes = [ctypes.c_uint64]
     library.harness_take_out.argtypes = [ctypes.c_char_p]

@@ -119,6 +119,13 @@ static bool place(sea_core_t *core, const sea_msg_observe_t *part)
     return true;
 }
 
+/* All of it, and as the host summed it up. */
+static bool is_as_sent(const sea_core_t *core)
+{
+    const sea_observation_t *observation = &core->observation;
+    return sea_crc32(0, observation->blob, blob_size(core)) == observation->crc;
+}
+
 /* A head that contradicts its values was not made from them. */
 static bool head_fits(const sea_core_t *core, const sea_msg_observe_head_t *head)
 {
@@ -168,7 +175,7 @@ void sea_on_observe(sea_core_t *core, const sea_frame_t *frame)
         return;
     }
     uint8_t code = 0;
-    if (sea_crc32(0, observation->blob, blob_size(core)) != observation->crc) {
+    if (!is_as_sent(core)) {
         code = SEA_NACK_CODE_OBSERVATION_CRC;
     } else if (!sea_unpack_observe_head(&head, observation->blob, SEA_OBSERVE_HEAD_SIZE) || !head_fits(core, &head)) {
         code = SEA_NACK_CODE_OBSERVATION;
@@ -188,12 +195,14 @@ bool sea_core_to_decide(sea_core_t *core, const int8_t **values)
     if (core == NULL || values == NULL || !core->observation.whole) {
         return false;
     }
+    sea_open(core, core->now_us);
     if (core->observation.fresh) {
         core->observation.fresh = false;
         core->config->policy->reset();
     }
     core->observation.taken = true;
     *values = (const int8_t *)core->observation.blob + SEA_OBSERVE_HEAD_SIZE;
+    sea_seal(core);
     return true;
 }
 
@@ -313,12 +322,17 @@ sea_status_t sea_core_decided(sea_core_t *core, const int32_t *logits, uint64_t 
         return SEA_ERR_ARGUMENT;
     }
     sea_observation_t *observation = &core->observation;
+    sea_open(core, now_us);
     const sea_status_t status = sea_arrive(core, now_us);
+    if (observation->taken && !observation->dropped && !is_as_sent(core)) { /* it has changed meanwhile */
+        sea_corrupted(core);
+    }
     const bool dropped = observation->dropped;
     if (!observation->taken || dropped) {
         observation->whole = observation->whole && !dropped;
         observation->taken = false;
         observation->dropped = false;
+        sea_seal(core);
         return SEA_ERR_STATE;
     }
     const sea_policy_t *policy = core->config->policy;
@@ -350,5 +364,6 @@ sea_status_t sea_core_decided(sea_core_t *core, const int32_t *logits, uint64_t 
     observation->id = 0;
     send_decision(core, observation->of_sequence);
     sea_promote(core);
+    sea_seal(core);
     return status;
 }
