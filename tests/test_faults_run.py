@@ -12,10 +12,12 @@ from typer.testing import CliRunner
 from envs.errors import UserError
 from firmware_bridge.faults import link as faulty
 from firmware_bridge.faults.catalogue import choose, load
+from firmware_bridge.faults.docs import BEGIN, END, PAGE, write_docs
 from firmware_bridge.faults.outcome import INJECTIONS
 from firmware_bridge.faults.rig import Rig
 from firmware_bridge.faults.run import ABSENT, FAIL, PASS, RowResult, Settings, run_rows, run_trial
 from firmware_bridge.faults.soak import ROWS, soak
+from firmware_bridge.faults.tables import head
 from firmware_bridge.images import FixedSetting
 from firmware_bridge.links import LoopbackLink
 from sea_dbs.cli.app import app
@@ -155,3 +157,23 @@ def test_bits_flip_at_the_rate_asked_for(rate: float) -> None:
     data = bytes(100_000)
     flipped = sum(byte.bit_count() for byte in flip(data))
     assert flipped == pytest.approx(rate * 8 * len(data), rel=0.1)
+
+
+def test_the_docs_table_is_written_by_the_command(tmp_path: Path) -> None:
+    (tmp_path / PAGE).write_text(f"before\n{BEGIN}\nof yesterday\n{END}\nafter\n")
+    rows = choose(["stop_always", "cable_pulled"])
+    settings = Settings("host", trials=2)
+    write_docs(tmp_path, run_rows(rows, settings), head(settings))
+    again = Settings("host", trials=1, broken="balance")
+    write_docs(tmp_path, run_rows(rows[:1], again), head(again, "cable_pulled"))
+    page = (tmp_path / PAGE).read_text()
+    assert page.startswith("before\n")
+    assert page.endswith("after\n")
+    assert "of yesterday" not in page
+    assert "| **FAIL** 0/1 |" in page
+    assert "| 2/2, 0 ms |" in page, "the row that was not run again stands as it was"
+    assert "--broken balance`" in page
+    assert "(cable_pulled)" in page, "its own command and commit beside it"
+    (tmp_path / PAGE).write_text("no place\n")
+    done = CliRunner().invoke(app, ["faults", "--rows", "stop_always", "--write-docs", str(tmp_path)])
+    assert isinstance(done.exception, UserError)

@@ -23,6 +23,7 @@ def head(settings: Settings, rows: str = "") -> dict[str, Any]:
     words += [f"--trials {settings.trials}"] if settings.trials is not None else []
     words += [f"--port {settings.port}"] if settings.port else []
     words += ["--full"] if settings.full else []
+    words += [f"--jobs {settings.jobs}"] if settings.jobs is not None else []
     words += [f"--broken {settings.broken}"] if settings.broken else []
     return {
         "board": settings.board if settings.port is None else settings.port,
