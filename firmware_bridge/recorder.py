@@ -28,6 +28,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from export.chain import Chain
 from firmware_bridge import chain as chains
 from firmware_bridge.record_file import RecordFile
@@ -57,6 +60,7 @@ class Listener(Protocol):
     def pulses(self, rows: Sequence[PulseRow]) -> None: ...
     def event(self, device_us: int, kind: str, text: str, code: int | None) -> None: ...
     def clock(self, row: ClockRow) -> None: ...
+    def lfp(self, device_us: NDArray[np.int64], values: NDArray[np.float64]) -> None: ...
 
 
 class Recorder:
@@ -161,6 +165,11 @@ class Recorder:
         self.tick()
         for listener in self.listeners:
             listener.clock(row)
+
+    def lfp(self, device_us: NDArray[np.int64], values: NDArray[np.float64]) -> None:
+        """The plant's LFP proxy (µA/cm²), each value with its time, (n,): heard, not written: the seed gives it."""
+        for listener in self.listeners:
+            listener.lfp(device_us, values)
 
     def tick(self) -> None:
         """Commit if it is time; called once a slot."""

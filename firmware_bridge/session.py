@@ -89,7 +89,9 @@ def run_parts(plan: SessionPlan, parts: Parts) -> dict[str, Any]:
         row = _session_row(plan, parts, ack, kind)
         recorder = stack.enter_context(Recorder(path, row))
         if plan.lsl:
-            recorder.listeners.append(stack.enter_context(LslStreams(row, base_env(parts.env).config.stride_ms)))
+            recorder.listeners.append(
+                stack.enter_context(LslStreams(row, base_env(parts.env).config.stride_ms, lfp=has_lfp(parts)))
+            )
         recorder.chain(parts.chain, ack.firmware_build, image, plan.policy)
         electrode = Electrode(
             client,
@@ -137,6 +139,10 @@ def closed_loop(parts: Parts, electrode: Electrode, recorder: Recorder, plan: Se
     if (source := source_of(parts.env)) is not None:  # its clock is at 0 where its newest sample was taken
         recorder.event(offset_us, "source", f"{source.source.name}; {NO_PLANT}")
         offset_us = electrode.clock.offset_us = offset_us - source.age_us()
+    if plan.lsl and has_lfp(parts):
+        base.lfp_listener = lambda plant_us, values: recorder.lfp(plant_us + offset_us, values)
+    elif plan.lsl and not plan.quiet:
+        sys.stderr.write(f"no LSL outlet 'lfp': the source {plan.source} gives no LFP\n")
     recorder.set_session(offset_us=offset_us, P_beta_first=start.infos[0]["P_beta"])
     if not plan.quiet:
         sys.stderr.write(f"{BENCH_MODE}\n")
@@ -155,6 +161,11 @@ def closed_loop(parts: Parts, electrode: Electrode, recorder: Recorder, plan: Se
             recorder.outcome(step.step - 1, outcome)
             bar.update(1, _state_line(info, electrode))
     recorder.set_session(final_observation=blob(step.next_observation[0]))
+
+
+def has_lfp(parts: Parts) -> bool:
+    """Whether the source is a plant that gives the LFP; a file or a stream has none, nor has the kernel reference."""
+    return source_of(parts.env) is None and base_env(parts.env).config.kernel == "fast"
 
 
 def _controller(parts: Parts, electrode: Electrode, recorder: Recorder, plan: SessionPlan) -> BoardPolicy:

@@ -76,6 +76,8 @@ def _session(path: Path, config: EnvConfig) -> list[Observation]:
     wanted = (config.n_obs, config.slots, slot_us, config.stride_ms)
     if found != wanted:
         raise UserError(f"{path} was recorded with (n_obs, slots, slot_us, stride_ms) = {found}, this needs {wanted}")
+    if not data.observes_beta:
+        raise UserError(f"{path} was recorded by a policy that observed no P_beta of sliding windows: none is in it")
     length = slot_us * config.slots
     for before, after in pairwise(rows):
         gap = after["plant_us"] - before["plant_us"]

@@ -71,7 +71,9 @@ def _add_beta(nwbfile: NWBFile, source: Source) -> None:
     if not source.data.decisions:
         return
     times, values = source.data.beta_trace()
-    stride_s = source.data.stride_s
+    if not len(times):
+        return
+    stride_s = source.data.beta_step_s
     place = np.rint((times - times[0]) / stride_s).astype(np.int64)
     if place[-1] > GRID_MAX:
         raise ValueError(f"its decisions span {times[-1] - times[0]:g} s")
@@ -81,7 +83,10 @@ def _add_beta(nwbfile: NWBFile, source: Source) -> None:
         TimeSeries(
             name="P_beta",
             description="Beta-band power (13-35 Hz) of the GPi spike trains in sliding windows, as the controller "
-            "observed it; a sample stands at its window's end.",
+            "observed it; a sample stands at its window's end."
+            if source.data.observes_beta
+            else "Beta-band power (13-35 Hz) of the GPi spike trains in the newest window at the end of each decision; "
+            "the controller observed something else.",
             data=grid,
             unit=P_BETA_UNIT,
             starting_time=float(times[0]) + source.simulated_s,

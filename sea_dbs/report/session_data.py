@@ -65,6 +65,12 @@ class SessionData:
         return float(value)
 
     @property
+    def observes_beta(self) -> bool:
+        """Whether what was observed is P_beta of sliding windows; else it is single slots, or the LFP."""
+        config = json.loads(self.session["env_config"])
+        return (config.get("obs", "gpi"), config.get("view", "trace")) == ("gpi", "trace")
+
+    @property
     def stride_s(self) -> float:
         """From one window of P_beta to the next (s).
 
@@ -75,13 +81,25 @@ class SessionData:
             raise UserError(f"the recording is damaged: its stride_ms is {stride_ms:g}, below {STRIDE_MIN_MS:g}")
         return stride_ms * 1e-3
 
+    @property
+    def beta_step_s(self) -> float:
+        """From one value of `beta_trace` to the next (s)."""
+        return self.stride_s if self.observes_beta else self.decision_s
+
     def duty(self) -> float:
         """Share of slots in which a pulse came on the electrode."""
         slots = self.session["slots"] * len(self.done)
         return sum(row["pulses"] for row in self.done) / slots if slots else 0.0
 
     def beta_trace(self) -> tuple[Float, Float]:
-        """P_beta of every window: (end of the window, s on the plant's clock; P_beta), both (n,), without repeats."""
+        """P_beta of every window: (end of the window, s on the plant's clock; P_beta), both (n,), without repeats.
+
+        Where something else was observed, the newest window at the end of each decision.
+        """
+        if not self.observes_beta:
+            last = [(row["plant_us"] * 1e-6 + self.decision_s, row["P_beta_last"]) for row in self.done]
+            table = np.array(last, np.float64).reshape(-1, 2)
+            return table[:, 0], table[:, 1]
         stride_s = self.stride_s
         ends = [(row["plant_us"] * 1e-6, row["observation"]) for row in self.decisions]
         if self.session["final_observation"] is not None and ends:
