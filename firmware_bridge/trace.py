@@ -12,10 +12,10 @@ from export import chain as policy_chain
 from export.chain import CHAIN, ONNX, QUANTISED, SOURCE, START, TRAINING, Link
 from export.manifest import MANIFEST
 from firmware_bridge.chain import IMAGE, SESSION, SESSION_LINKS, digest_rows, read_links
-from firmware_bridge.images import Image
+from firmware_bridge.images import Image, derived
 from firmware_bridge.named_images import file_of, image_broken, named_images
 from firmware_bridge.recorder import SESSION_FILE
-from firmware_bridge.rederive import came_again, compiled, derived
+from firmware_bridge.rederive import came_again, compiled
 from sea_dbs.config import load_config
 from sea_dbs.files import sha256_file
 from sea_dbs.recording_file import open_recording

@@ -65,6 +65,14 @@ def session(
             "replayed:FILE: in the policy's place, on its plant; KIND:FILE takes what 'sea-dbs tune' found.",
         ),
     ] = None,
+    shadow: Annotated[
+        str | None,
+        typer.Option(
+            "--shadow",
+            metavar="NAME",
+            help="Shadow mode: this controller drives (names as --controller), the policy decides and is only recorded.",
+        ),
+    ] = None,
     hz: Annotated[float, typer.Option("--hz", help="Rate of the periodic controller (Hz).")] = 50.0,
     duty: Annotated[float, typer.Option("--duty", help="Share of slots of the random controller.")] = 0.5,
     preset: Annotated[
@@ -108,6 +116,7 @@ def session(
         policy=policy,
         precision=precision,
         controller=controller,
+        shadow=shadow,
         preset=preset,
         hz=hz,
         duty=duty,
@@ -134,10 +143,6 @@ def session(
     elif width_us is not None:
         raise UserError("--width-us belongs to --stimulator: a board takes the policy's own pulse")
     else:
-        if decide_on == "board" and port is None and policy is not None:  # the board is compiled here
-            from firmware_bridge.rederive import check_source
-
-            check_source(policy, precision or "int8")
         summary = run_session(plan)
     beta, safety = summary["P_beta"], summary["safety"]
     typer.echo(
