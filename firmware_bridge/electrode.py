@@ -19,10 +19,10 @@ from firmware_bridge.messages import HelloAck, Nack, ObserveHead
 from firmware_bridge.observation import Sampling
 from firmware_bridge.order import Order
 from firmware_bridge.ordering import RENEW_US, Asked, Orders
+from firmware_bridge.permit import Permit
 from firmware_bridge.reasons import nack_text
 from firmware_bridge.recorder import PulseRow, Recorder
 
-BENCH_MODE = "bench mode: simulated electrode only; research use only"
 LEASE_MS = LIMITS["LEASE_DEFAULT_MS"].value
 SLOT_US = 20_000  # µs, slot period of the presets paper and realtime
 SLOT_SLACK_US = 100  # µs by which the plant's slots (whole samples) may differ from the board's (whole µs)
@@ -31,7 +31,9 @@ PRELUDE_SLOTS = 50
 SETTLE_US = 100_000  # µs of device time watched after STOP
 
 
-def shake_hands(client: BoardClient, bench: Bench, model_hash: bytes = NO_MODEL) -> HelloAck:
+def shake_hands(
+    client: BoardClient, bench: Bench, model_hash: bytes = NO_MODEL, *, shadow: bool = False
+) -> HelloAck:
     """HELLO, checking every hash; the lease of an older session is waited for, if need be on the stepped clock.
 
     Raises:
@@ -41,7 +43,7 @@ def shake_hands(client: BoardClient, bench: Bench, model_hash: bytes = NO_MODEL)
     while bench.stepped and bench.state is State.CLOSED_LOOP and left > 0:
         bench.advance(bench.now_us + RENEW_US)
         left -= RENEW_US
-    return client.hello(model_hash)
+    return client.hello(model_hash, shadow=True) if shadow else client.hello(model_hash)
 
 
 class Electrode:
@@ -59,7 +61,7 @@ class Electrode:
         amplitude_uA: ordered amplitude of each phase.
         width_us: ordered width of each phase.
         lease_ms: lease of each decision.
-        model_hash: what the board was shaken hands with, for a fresh handshake after FALLBACK.
+        permit: what the board was shaken hands with and is armed with, also afresh after FALLBACK.
         latency_us: from sample to slot 0; 0 in lockstep, and in real time for a decision that starts as it arrives.
         slots: slots of a decision, needed where the board decides.
     """
@@ -76,7 +78,7 @@ class Electrode:
         lease_ms: int = LEASE_MS,
         latency_us: int = 0,
         slots: int = 1,
-        model_hash: bytes = NO_MODEL,
+        permit: Permit | None = None,
     ) -> None:
         self.client, self.bench, self.recorder = client, bench, recorder
         self.asked = Asked(slot_us, amplitude_uA, width_us, lease_ms, latency_us, slots)
@@ -85,7 +87,7 @@ class Electrode:
         self.orders = Orders(client, bench, recorder, self.clock, self.asked, self._resume, self.watch.read)
         self.plant_us = 0  # where the plant stands
         self.pulse_count = 0
-        self._model_hash = model_hash
+        self.permit = permit or Permit()
         self._waiting: Order | None = None  # ordered by a controller, not yet begun by the environment
 
     # -- the board ---------------------------------------------------------------------------------------------------
@@ -101,9 +103,12 @@ class Electrode:
         Raises:
             UserError: it refuses, or does not answer.
         """
-        self.client.arm()
+        if self.permit.release is None:
+            self.client.arm()
+        else:
+            self.client.arm(*self.permit.arms_with)
         self.orders.forget()
-        self.recorder.event(self.clock.seen_us(), "armed", BENCH_MODE)
+        self.recorder.event(self.clock.seen_us(), "armed", self.permit.mode)
         self.watch.read()
 
     def prelude(self) -> int:
@@ -148,7 +153,8 @@ class Electrode:
 
     def _resume(self) -> None:
         """A board in FALLBACK: shake hands afresh, and arm it."""
-        self.watch.state = State(shake_hands(self.client, self.bench, self._model_hash).state)
+        permit = self.permit
+        self.watch.state = State(shake_hands(self.client, self.bench, permit.model_hash, shadow=permit.shadow).state)
         self.recorder.event(self.clock.seen_us(), "handshake", "afresh, after FALLBACK")
         self.arm()
 

@@ -39,6 +39,25 @@ class DecisionRow:
     logits_int32: bytes | None = None
     margins_int16: bytes | None = None
     logits_differ: int | None = None
+    shadow_mask: str | None = None
+    shadow_reason: str | None = None
+    shadow_logits: bytes | None = None
+    shadow_logits_int32: bytes | None = None
+    shadow_logits_differ: int | None = None
+
+
+@dataclass(frozen=True)
+class Shadow:
+    """What a policy in shadow made of a decision's observation; see `sea_dbs.recording_schema`."""
+
+    shadow_mask: str | None = None
+    shadow_reason: str | None = None
+    shadow_logits: bytes | None = None
+    shadow_logits_int32: bytes | None = None
+    shadow_logits_differ: int | None = None
+
+
+NO_SHADOW = Shadow()
 
 
 @dataclass(frozen=True, slots=True)

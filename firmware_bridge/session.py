@@ -27,7 +27,7 @@ from firmware_bridge.boards import Board, start_board
 from firmware_bridge.client import BoardClient
 from firmware_bridge.codes import Feature
 from firmware_bridge.deciding import DecidingBoard
-from firmware_bridge.electrode import BENCH_MODE, LEASE_MS, Electrode, shake_hands
+from firmware_bridge.electrode import LEASE_MS, Electrode, shake_hands
 from firmware_bridge.integer_policy import IntegerPolicy
 from firmware_bridge.links import SerialLink
 from firmware_bridge.messages import HelloAck
@@ -36,6 +36,7 @@ from firmware_bridge.plan import Parts, SessionPlan, emulated, prepare
 from firmware_bridge.policy import BoardPolicy
 from firmware_bridge.recorder import SESSION_FILE, Outcome, Recorder, blob
 from firmware_bridge.security.keys import read_key
+from firmware_bridge.shadow import Shadowed
 from firmware_bridge.signals import deaf, interruptible
 from firmware_bridge.sources import NO_PLANT, source_of
 from firmware_bridge.streams import LslStreams
@@ -77,7 +78,8 @@ def run_parts(plan: SessionPlan, parts: Parts) -> dict[str, Any]:
         client = stack.enter_context(
             BoardClient(SerialLink(port), key=None if plan.key is None else read_key(plan.key))
         )
-        ack = shake_hands(client, bench, parts.model_hash)
+        permit = parts.permit
+        ack = shake_hands(client, bench, permit.model_hash, shadow=permit.shadow)
         if plan.decide_on == "board" and not ack.features & Feature.DECIDES:
             raise UserError(
                 f"the board at {port} holds no policy and cannot decide: start it with "
@@ -102,7 +104,7 @@ def run_parts(plan: SessionPlan, parts: Parts) -> dict[str, Any]:
             width_us=parts.width_us,
             latency_us=parts.latency_us,
             slots=base_env(parts.env).config.slots,
-            model_hash=parts.model_hash,
+            permit=permit,
         )
         recorder.event(bench.now_us, "handshake", f"firmware {ack.firmware_build.hex()[:12]}")
         try:
@@ -145,7 +147,7 @@ def closed_loop(parts: Parts, electrode: Electrode, recorder: Recorder, plan: Se
         sys.stderr.write(f"no LSL outlet 'lfp': the source {plan.source} gives no LFP\n")
     recorder.set_session(offset_us=offset_us, P_beta_first=start.infos[0]["P_beta"])
     if not plan.quiet:
-        sys.stderr.write(f"{BENCH_MODE}\n")
+        sys.stderr.write(f"{parts.permit.mode}\n")
         if plan.policy is not None and plan.controller is not None:
             sys.stderr.write(f"{plan.controller} decides: of the policy {plan.policy} only plant and pulse are used\n")
     with progress("session", plan.steps, quiet=plan.quiet) as bar:
@@ -172,6 +174,18 @@ def _controller(parts: Parts, electrode: Electrode, recorder: Recorder, plan: Se
     """Who decides: the host, or the board."""
     config = base_env(parts.env).config
     new_samples = round(config.decision_ms / config.stride_ms)
+    if parts.shadow is not None:
+        return Shadowed(
+            parts.controller,
+            parts.shadow,
+            electrode,
+            recorder,
+            slots=config.slots,
+            n_obs=config.n_obs,
+            new_samples=new_samples,
+            on_board=plan.decide_on == "board",
+            checked=parts.board_format == "int8",
+        )
     if plan.decide_on == "host":
         return BoardPolicy(
             parts.controller,
@@ -292,7 +306,9 @@ def _session_row(plan: SessionPlan, parts: Parts, ack: HelloAck, kind: str) -> d
         "firmware": ack.firmware_build.hex(),
     }
     return {
-        "mode": BENCH_MODE,
+        "mode": parts.permit.mode,
+        "shadow": None if parts.shadow is None else parts.shadow.name,
+        "release": None if (held := parts.permit.as_json()) is None else json.dumps(held, sort_keys=True),
         "host_started": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "seed": plan.seed,
         "preset": config.preset,

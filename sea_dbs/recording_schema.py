@@ -25,7 +25,9 @@ SCHEMA = """
 CREATE TABLE session (
   id INTEGER PRIMARY KEY CHECK (id = 1),
   schema_version INTEGER NOT NULL,
-  mode TEXT NOT NULL,              -- what may be driven: the bench sentence
+  mode TEXT NOT NULL,              -- by what right it drove: bench, release, classical controller, shadow
+  shadow TEXT,                     -- the policy that decided in shadow; null: none
+  release TEXT,                    -- JSON: verdict, verdict_sha256, tag, key; null: no release was needed or shown
   host_started TEXT NOT NULL,      -- UTC, ISO 8601
   host_ended TEXT,
   outcome TEXT,                    -- 'finished', or the sentence that ended it; null: the host died
@@ -79,6 +81,11 @@ CREATE TABLE decisions (
   logits_int32 BLOB,                 -- int32 little-endian (slots, 2), by the board, or by the host's integer policy
   margins_int16 BLOB,                -- int16 little-endian, of the first slots, by the board
   logits_differ INTEGER,             -- logits of the board that differ from the reference; null: not checked
+  shadow_mask TEXT,                  -- what the policy decided in shadow, never applied; null: no shadow, or it refused
+  shadow_reason TEXT,                -- who decided it, or why it was refused; null: no shadow
+  shadow_logits BLOB,                -- float32 little-endian (slots, 2), of a policy on the host
+  shadow_logits_int32 BLOB,          -- int32 little-endian (slots, 2), of an integer policy, on the board or the host
+  shadow_logits_differ INTEGER,      -- of the board's, those that differ from the reference; null: not checked
   P_beta REAL,                       -- outcome: mean of the next observation
   P_beta_last REAL,                  -- outcome: newest window
   reward REAL,
@@ -136,6 +143,7 @@ RANGES = {  # further conditions, in SQL
     ("decisions", "slot_period_us"): "BETWEEN 1 AND 1000000000",
     ("decisions", "mask"): "NOT GLOB '*[^01]*'",
     ("decisions", "applied_mask"): "NOT GLOB '*[^01]*'",
+    ("decisions", "shadow_mask"): "NOT GLOB '*[^01]*'",
     ("decisions", "pulses"): "BETWEEN 0 AND 1000000",
 }
 _TYPES = {

@@ -29,6 +29,7 @@ from firmware_bridge.electrode import Electrode, shake_hands
 from firmware_bridge.faults.checker import Checker
 from firmware_bridge.integer_policy import IntegerPolicy
 from firmware_bridge.links import SerialLink
+from firmware_bridge.permit import Permit
 from firmware_bridge.recorder import DecisionRow, PulseRow, Recorder
 from firmware_bridge.release.plant import (
     ARTEFACT,
@@ -197,7 +198,7 @@ def _treated(
                 width_us=round(manifest.width_us),
                 latency_us=late_order_us(config) if job.condition == DELAY else 0,
                 slots=config.slots,
-                model_hash=model,
+                permit=Permit(model_hash=model),
             )
             deciding = DecidingBoard(
                 IntegerPolicy.of_export(work.export),

@@ -105,7 +105,7 @@ def _run(
         width_us=parts.width_us,
         latency_us=parts.latency_us,
         slots=base_env(parts.env).config.slots,
-        model_hash=parts.model_hash,
+        permit=parts.permit,
     )
     recorder.event(bench.now_us, "handshake", client.identity)
     if not plan.quiet:

@@ -137,6 +137,8 @@ def session(
     if stimulator is not None:
         if key is not None:
             raise UserError("--key belongs to a board: a stimulator of others holds none")
+        if shadow is not None:
+            raise UserError("--shadow belongs to a board: a stimulator of others decides nothing")
         from firmware_bridge.stimulators.session import run_stimulator_session
 
         summary, realtime = run_stimulator_session(plan, stimulator, width_us), True
