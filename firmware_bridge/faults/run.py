@@ -48,7 +48,7 @@ class RowResult:
     verdict: str = PASS
     trials: int = 0
     passed: int = 0
-    reaction_ms: list[float] = field(default_factory=list)  # from the fault to the state that must follow
+    reaction_ms: list[float] = field(default_factory=list)  # `reaction_us` of each trial
     problems: list[str] = field(default_factory=list)
     said: list[dict[str, Any]] = field(default_factory=list)
     pulses: int = 0
@@ -220,15 +220,28 @@ def _count(result: RowResult, trial: Trial, k: int) -> None:
     result.pulses += sum("pulse" in line for line in trial.lines)
     if trial.outcome.said:
         result.said.append(trial.outcome.said)
-    wanted = trial.outcome.expect[0] if trial.outcome.expect else None
-    if wanted is not None and wanted.state is not None and not wanted.restart:
-        after = [line for line in trial.lines if line.get("t_us", 0) >= trial.outcome.fault_us]
-        entered = [int(line["t_us"]) for line in after if line.get("state") == wanted.state]
-        result.reaction_ms += [(t_us - trial.outcome.fault_us) / 1e3 for t_us in entered[:1]]
+    if (took_us := reaction_us(trial)) is not None:
+        result.reaction_ms.append(took_us / 1e3)
     if result.shown is None or (wrong and result.verdict == PASS):
         result.shown = trial
     if wrong:
         result.verdict = FAIL
+
+
+def reaction_us(trial: Trial) -> int | None:
+    """From the fault, or from the last frame of a lost host that the board took, to the state that must follow."""
+    outcome = trial.outcome
+    wanted = outcome.expect[0] if outcome.expect else None
+    if wanted is None or wanted.state is None or wanted.restart:
+        return None
+    since = outcome.fault_us
+    for line in trial.lines:
+        t_us = int(line.get("t_us", 0))
+        if line.get("state") == wanted.state and t_us >= outcome.expect[0].after_us:
+            return t_us - since
+        if wanted.lease_ms is not None and line.get("lease_until_us"):
+            since = t_us
+    return None
 
 
 def run_trial(rig: Rig, row: Row, rng: random.Random, by_hand: Say | None = None) -> Trial:
