@@ -60,7 +60,7 @@ def _fuzz(said: Said) -> tuple[str, str]:
 
 
 def _corruption(said: Said) -> tuple[str, str]:
-    return f"{said[0]['corruptions']:,} frames", f"{said[0]['accepted']} accepted"
+    return f"{said[0]['corrupted']:,} frames", f"{said[0]['accepted']} accepted"
 
 
 def _attack(said: Said) -> tuple[str, str]:
@@ -117,7 +117,7 @@ def parts(scale: float = 1.0) -> tuple[Part, ...]:
             "corruption",
             "random corruptions of whole frames, C decoder",
             "0 accepted",
-            ("-m", "tests.fuzz.corrupt", n(10_000_000), "--json"),
+            ("-m", "tests.corruption", n(10_000_000), "--json"),
             _corruption,
             2,
         ),

@@ -17,6 +17,7 @@ from firmware_bridge.faults.outcome import NotHereError, Outcome, injection
 from firmware_bridge.faults.rig import Rig
 from firmware_bridge.messages import Electrode, Nack, SetStim, TimeSync, pack_mask
 
+FLIPPED = {"image": 0, "memory": 1}  # which one of ElectrodeFault.MEMORY
 HANG = {"main loop": 0, "interrupts off": 1}  # ElectrodeFault.HANG, which one
 
 
@@ -127,17 +128,34 @@ def power_loss(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
 
 @injection
 def memory_flip(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
-    """A bit of the policy's weights or of the core's memory flips."""
-    name = given["fault"]
-    if name not in ElectrodeFault.__members__:
-        raise NotHereError("no board of this build can flip a bit of its memory")
+    """A bit of the image (code, weights) or of the core's memory flips; not even a person arms such a board again."""
     driver = Driver(rig, rng, patient=True)
     driver.begin()
-    driver.drive(300_000)
+    driver.drive(rng.randint(200_000, 500_000))
+    where = given["where"][rng.randrange(len(given["where"]))]
     at = rig.mark()
-    rig.bench.set_fault(ElectrodeFault[name])
+    rig.bench.set_fault(ElectrodeFault.MEMORY, FLIPPED[where])
     driver.drive(1_100_000)
-    return Outcome(at, [Expectation(after_us=at, state="SAFE_OFF", causes=("MEMORY",), within_us=1_000_000)])
+    found = rig.mark()
+    rig.bench.press_button()
+    driver.order()
+    rig.advance(100_000)
+    rig.lines()
+    outcome = Outcome(
+        at,
+        [
+            Expectation(after_us=at, state="SAFE_OFF", causes=("MEMORY",), within_us=1_000_000),
+            Expectation(after_us=found, stays="SAFE_OFF", pulses_max=0),
+        ],
+        said={"where": where},
+    )
+    rig.power_cycle("power" if rig.kind == "host" else "reset")
+    if rig.kind != "host":
+        time.sleep(0.3)
+    rig.advance(100_000)
+    answer = rig.client.hello(rig.model, refuse=False)
+    outcome.must(answer.state == State.IDLE, f"the board woke up in {State(answer.state).name}")
+    return outcome
 
 
 @injection
