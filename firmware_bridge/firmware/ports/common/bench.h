@@ -24,6 +24,8 @@ typedef struct {
     void (*step)(void *ctx, uint64_t to_us);
     /* Test builds: hangs, the main loop or (deaf) with interrupts off. Null in every other build. */
     void (*hang)(void *ctx, bool deaf);
+    /* Test builds: flips a bit of a constant. Null in every other build. */
+    void (*flip)(void *ctx, const void *at, unsigned bit);
 } bench_port_t;
 
 typedef struct {
