@@ -121,8 +121,8 @@ def parts(scale: float = 1.0) -> tuple[Part, ...]:
             _corruption,
             2,
         ),
-        fuzz("decoder", 80_000_000, 10),
-        fuzz("core", 20_000_000, 20),
+        fuzz("decoder", 97_000_000, 30),
+        fuzz("core", 3_000_000, 15),
         attack("attack", "C core in process", 1_000_000),
         *(attack(f"attack-{board}", board, 1_000, "--board", board) for board in ("host", *EMULATED)),
         Part(
