@@ -8,9 +8,9 @@ h_0 = SHA-256("sea-dbs-chain-1"):
     content_i = SHA-256(name NUL hash[32 bytes] of each part, in the order of their names)
     h_i       = SHA-256(h_(i-1) content_i)
 
-so that h_i stands for everything before it too. The part manifest.json is hashed without its ``release``, which signs the
-head and is written after it. A link without parts is absent, and the chain says so and goes on. The
-head, h of "source", is the model hash: HELLO carries it, and a board is bound to it. It finds what was changed, by
+so that h_i stands for everything before it too. The part manifest.json is hashed without its ``release``, which signs
+the head and is written after it. A link without parts is absent, and the chain says so and goes on. The head, h of
+"source", is the model hash: HELLO carries it, and a board is bound to it. It finds what was changed, by
 accident or later; it is no signature: who can write the whole folder can write another chain, with another head.
 """
 

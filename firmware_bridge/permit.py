@@ -68,7 +68,8 @@ def permit(
         base = BENCH_MODE.removesuffix(f"; {RESEARCH}") if key is None else "signed session"
         return replace(
             found,
-            mode=f"shadow mode, {base}: {shadow_of} drives, the policy decides and nothing of it is applied; {RESEARCH}",
+            mode=f"shadow mode, {base}: {shadow_of} drives, the policy decides and nothing of it is applied; "
+            f"{RESEARCH}",
         )
     if key is None or not drives:
         return found
@@ -91,4 +92,6 @@ def check_shadow(shadow: str | None, policy: Path | None, controller: str | None
     if policy is None:
         raise UserError(f"--shadow {shadow} needs --policy EXPORT_DIR: the policy that decides and is not applied")
     if controller is not None:
-        raise UserError(f"--shadow {shadow} names the controller that drives, so --controller {controller} cannot be given")
+        raise UserError(
+            f"--shadow {shadow} names the controller that drives, so --controller {controller} cannot be given"
+        )

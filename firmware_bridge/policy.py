@@ -74,9 +74,7 @@ class BoardPolicy:
         self.last = order
         return np.array([order.applied_mask], np.int8)
 
-    def _ordered(
-        self, checked: Observation
-    ) -> tuple[Order, NDArray[np.float32] | None, int, NDArray[np.int8] | None]:
+    def _ordered(self, checked: Observation) -> tuple[Order, NDArray[np.float32] | None, int, NDArray[np.int8] | None]:
         """Decide and order: the order, logits (slots, 2), time taken (µs), int8 observation (n_obs,)."""
         start = time.perf_counter_ns()
         logits = self.inner.logits(checked) if isinstance(self.inner, Policy) else None

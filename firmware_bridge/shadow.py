@@ -80,7 +80,7 @@ class Shadowed(BoardPolicy):
         """
         checked = check_observation(observation, n=1, n_obs=self.n_obs)
         resumed = self.electrode.orders.resumptions
-        order, logits, decide_us, values = self._ordered(checked)
+        order, logits, decide_us, _ = self._ordered(checked)
         if self.electrode.orders.resumptions != resumed:
             self.policy.init_state(1)  # the board was armed afresh, and has forgotten
         said = self._by_board(checked) if self.on_board else self._by_host(checked)
@@ -120,4 +120,3 @@ class Shadowed(BoardPolicy):
             raise UserError(f"the board at {self.electrode.client.link.name} applied what its policy decided in shadow")
         reason = "decided by the board, not applied" if answer.nack is None else f"refused: {nack_text(answer.nack)}"
         return _Said(answer.mask, reason, integers=answer.logits, values=values[0], differ=differ)
-

@@ -87,8 +87,8 @@ def _prepare(asked: Asked) -> tuple[bytes, str, Work]:
     """Everything that can be wrong is looked at before a plant is simulated."""
     if asked.patients < 1 or not 0.0 < asked.seconds < 3600.0 or asked.toggles_a_minute < 0:
         raise UserError(
-            f"{asked.patients} patients × {asked.seconds:g} s with {asked.toggles_a_minute:g} toggles a minute were asked "
-            "for: at least 1 patient, above 0 to 3600 s, and no negative rate are allowed"
+            f"{asked.patients} patients × {asked.seconds:g} s with {asked.toggles_a_minute:g} toggles a minute were "
+            "asked for: at least 1 patient, above 0 to 3600 s, and no negative rate are allowed"
         )
     model = Chain.of_folder(asked.export).model_hash
     manifest = load_manifest(asked.export)
@@ -136,7 +136,9 @@ def _same_settings(out: Path, facts: dict[str, Any]) -> None:
     plain = json.loads(json.dumps(facts))
     for name in plain:
         if not isinstance(before, dict) or before.get(name) != plain[name]:
-            raise UserError(f"the runs in {out} were made with another {name}: pass --overwrite, or choose another --out")
+            raise UserError(
+                f"the runs in {out} were made with another {name}: pass --overwrite, or choose another --out"
+            )
 
 
 def _jobs(patients: int) -> list[Job]:

@@ -81,8 +81,8 @@ def judge(
             worst <= toggles_a_minute and cycles == 0,
             worst,
             toggles_a_minute,
-            f"at most {worst:.1f} toggles a minute in a run ({toggles_a_minute:g}); the board went to FALLBACK by a limit "
-            f"cycle {cycles} times (0)",
+            f"at most {worst:.1f} toggles a minute in a run ({toggles_a_minute:g}); the board went to FALLBACK by a "
+            f"limit cycle {cycles} times (0)",
         ),
         Gate(
             "artefact",
@@ -121,7 +121,9 @@ def by_condition(treated: Sequence[Outcome], untreated: Mapping[tuple[int, str],
 def shortfall(patients: int, seconds: float) -> str | None:
     """Why a check is not enough for a release, however it comes out; None: it is."""
     if patients < PATIENTS_MIN or seconds < SECONDS_MIN:
-        return f"{patients} patients × {seconds:g} s are not enough for a release: {PATIENTS_MIN} × {SECONDS_MIN:g} s are"
+        return (
+            f"{patients} patients × {seconds:g} s are not enough for a release: {PATIENTS_MIN} × {SECONDS_MIN:g} s are"
+        )
     return None
 
 

@@ -24,8 +24,8 @@ DRIFTS = ("impedance", "disease", "circadian")  # in turn, patient by patient
 LFP_ARTEFACT_MS = 5.0  # ms for which a pulse hides the LFP: blanking is part of that signal, here it lasts longer
 MEANING = {
     NOMINAL: "the plant as the policy knows it, without noise, loss or delay",
-    ARTEFACT: "the recorder does not blank: each pulse is seen as a spike of every cell and hides the true ones for 2 ms "
-    f"(LFP: each pulse hides {LFP_ARTEFACT_MS:g} ms of it)",
+    ARTEFACT: "the recorder does not blank: each pulse is seen as a spike of every cell and hides the true ones for "
+    f"2 ms (LFP: each pulse hides {LFP_ARTEFACT_MS:g} ms of it)",
     DRIFT: f"patient by patient in turn: {', '.join(DRIFTS)}",
     DELAY: f"{DELAY_MS:g} ms from the newest sample to slot 0",
 }

@@ -172,9 +172,7 @@ class _Asked:
         return action
 
 
-def _treated(
-    work: Work, manifest: Manifest, env: Env, plant: WatchedPlant, job: Job, steps: int
-) -> dict[str, Any]:
+def _treated(work: Work, manifest: Manifest, env: Env, plant: WatchedPlant, job: Job, steps: int) -> dict[str, Any]:
     model = Chain.of_folder(work.export).model_hash
     patient = cohort(work.patients, work.seed).patients[job.index]
     slot_us, config = round(manifest.slot_us), plant.config

@@ -13,8 +13,8 @@ def markdown(report: dict[str, Any], signed: str) -> str:
     cohort = facts["cohort"]
     lines = [
         f"Model {facts['model_hash'][:12]} ({facts['policy_format']}, decided by the {facts['board']}), firmware "
-        f"{facts['firmware'][:12]}, limits {facts['limits_hash'][:12]}; {cohort['patients']} held-out patients of cohort "
-        f"{cohort['seed']} × {len(facts['conditions'])} conditions × {facts['seconds']:g} s; {verdict['date']}, commit "
+        f"{facts['firmware'][:12]}, limits {facts['limits_hash'][:12]}; {cohort['patients']} held-out patients of "
+        f"cohort {cohort['seed']} × {len(facts['conditions'])} conditions × {facts['seconds']:g} s; {verdict['date']}, commit "
         f"{(verdict['git_commit'] or 'unknown')[:12]}",
         "",
         "| condition | runs | P_beta | untreated | not above | duty | toggles a minute (most) | violations | refused | "

@@ -67,7 +67,9 @@ def released(folder: Path, of: Chain, key: DeviceKey, precision: str = CHECKED) 
     found = manifest.load(folder).release
     again = f"run 'sea-dbs release {folder} --key FILE --out DIR', or pass --shadow on-off"
     if found is None:
-        raise UserError(f"the policy of {folder} has no release verdict, so it may not drive a board with a key: {again}")
+        raise UserError(
+            f"the policy of {folder} has no release verdict, so it may not drive a board with a key: {again}"
+        )
     if why := broken(found, of.model_hash, key):
         raise UserError(f"the release of {folder} does not hold: {why}: {again}")
     limits = str(found.verdict.get("limits_hash"))

@@ -35,7 +35,8 @@ def release(
     """Check a policy in closed loop on held-out patients, and sign the verdict into its manifest.
 
     Each patient is treated four times by the exported C on a host board: as it is, with artefact, with drift, and with
-    50 ms of delay. Exit code 1 where it is not released: a gate failed, or it was too little to judge (docs/release.md).
+    50 ms of delay. Exit code 1 where it is not released: a gate failed, or it was too little to judge. See
+    docs/release.md.
     """
     from envs.errors import UserError
     from firmware_bridge.release.check import Asked, check

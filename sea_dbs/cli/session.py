@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
-EXAMPLE = "Example: sea-dbs session --policy runs/export --port /dev/pts/3 --steps 30 --out runs/session"
+EXAMPLE = (
+    "Example: sea-dbs session --policy runs/export --port /dev/pts/3 --steps 30 --out runs/session; in shadow: sea-dbs "
+    "session --policy runs/export --shadow on-off --key clinic.key --out runs/shadow"
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -70,7 +73,7 @@ def session(
         typer.Option(
             "--shadow",
             metavar="NAME",
-            help="Shadow mode: this controller drives (names as --controller), the policy decides and is only recorded.",
+            help="Shadow mode: this controller drives (names as --controller), the policy is only recorded.",
         ),
     ] = None,
     hz: Annotated[float, typer.Option("--hz", help="Rate of the periodic controller (Hz).")] = 50.0,
@@ -106,7 +109,11 @@ def session(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Empty the folder first.")] = False,
 ) -> None:
-    """Close the loop over a board: plant, policy, serial link, electrode. Bench mode: simulated electrode only."""
+    """Close the loop over a board: plant, policy, serial link, electrode.
+
+    Without --key it is bench mode: simulated electrode only. With --key the policy must have been released by that key
+    (sea-dbs release), or decide in the shadow of a classical controller (--shadow), where nothing of it is applied.
+    """
     from envs.errors import UserError
     from firmware_bridge.plan import SessionPlan
     from firmware_bridge.session import run_session
@@ -151,6 +158,10 @@ def session(
         f"{summary['decisions']} decisions, {summary['pulses']} pulses (duty {summary['duty']:.2f}): "
         f"P_beta {beta['first']:.0f} -> {beta['last']:.0f} (mean {beta['mean']:.0f})"
     )
+    if summary["shadow"] is not None:
+        from sea_dbs.report.shadow import sentence
+
+        typer.echo(sentence(summary["shadow"]))
     if summary.get("source", "plant") != "plant":
         typer.echo(f"source: {summary['source']}")
     if realtime:

@@ -33,7 +33,8 @@ def draw(report: dict[str, Any]) -> bytes:
     said = "RELEASED" if verdict["released"] else "NOT RELEASED"
     cohort, seconds = verdict["cohort"]["patients"], verdict["seconds"]
     figure.suptitle(
-        f"{said}: model {verdict['model_hash'][:12]}, {cohort} held-out patients, {seconds:g} s each ({verdict['kind']})",
+        f"{said}: model {verdict['model_hash'][:12]}, {cohort} held-out patients, {seconds:g} s each "
+        f"({verdict['kind']})",
         color=style.INK if verdict["released"] else style.WARNING,
         fontsize=11,
     )

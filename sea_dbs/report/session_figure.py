@@ -71,7 +71,12 @@ def _duty(axis: Axes, data: SessionData) -> None:
     edges = np.append(starts[first], starts[-1] + data.decision_s)
     axis.stairs(100 * delivered, edges, fill=True, color=style.PULSES, alpha=0.45, label="delivered on the electrode")
     axis.stairs(100 * decided, edges, color=style.INK, lw=1.0, label="decided")
-    axis.legend(loc="upper right", ncols=2)
+    if data.session.get("shadow") is not None:
+        masks = [row["shadow_mask"] or "" for row in done]
+        shadow = np.add.reduceat([mask.count("1") for mask in masks], first) / count
+        label = "the policy in shadow, not applied"
+        axis.stairs(100 * shadow, edges, color=style.POLICY, lw=1.2, ls="--", label=label)
+    axis.legend(loc="upper right", ncols=3)
 
 
 def _ticks(axis: Axes, data: SessionData) -> None:
