@@ -14,8 +14,8 @@ def markdown(report: dict[str, Any], signed: str) -> str:
     lines = [
         f"Model {facts['model_hash'][:12]} ({facts['policy_format']}, decided by the {facts['board']}), firmware "
         f"{facts['firmware'][:12]}, limits {facts['limits_hash'][:12]}; {cohort['patients']} held-out patients of "
-        f"cohort {cohort['seed']} × {len(facts['conditions'])} conditions × {facts['seconds']:g} s; {verdict['date']}, commit "
-        f"{(verdict['git_commit'] or 'unknown')[:12]}",
+        f"cohort {cohort['seed']} × {len(facts['conditions'])} conditions × {facts['seconds']:g} s; {verdict['date']}, "
+        f"commit {(verdict['git_commit'] or 'unknown')[:12]}",
         "",
         "| condition | runs | P_beta | untreated | not above | duty | toggles a minute (most) | violations | refused | "
         "by artefact |",
