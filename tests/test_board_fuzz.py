@@ -36,7 +36,7 @@ def test_no_random_traffic_leads_outside_the_envelope(compiler: str) -> None:
         assert int(words[16]) > 50, "the board decided"
         assert int(words[18]) > 3, "and its policy failed"
         assert int(words[20]) > 300, "frames were forged and repeated"
-        assert int(words[22]) > 100, "sessions were in shadow"
+        assert int(words[22]) > 30, "sessions were in shadow"
 
 
 @pytest.mark.parametrize(

@@ -274,7 +274,7 @@ static void power_on(world_t *w, unsigned variant)
 {
     const rules_t rules = {
         .limit_uA = 2500,
-        .fixed_uA = (variant & FIXED) != 0 ? 300 : 0,
+        .fixed_uA = (variant & FIXED) != 0 ? 500 : 0,
         .dose_nJ = (variant & LITTLE_DOSE) != 0 ? 10000 : 2500000,
         .v_max_mV = (variant & MEASURES) != 0 ? 1200 : 10000,
         .toggles = (variant & FEW_TOGGLES) != 0 ? 4 : 40,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import shutil
 import subprocess
@@ -14,10 +15,10 @@ from typing import NamedTuple
 from envs.errors import UserError
 from firmware_bridge.build import WARNINGS
 from firmware_bridge.layout import TYPES
+from sea_dbs.files import atomic_write_text
 from tests.board_tools import compiled
 
 HERE = Path(__file__).parent
-CORPUS = HERE / "corpus"
 #: Inputs that once failed: none may fail again.
 REGRESSIONS = HERE / "regressions"
 COMPILER = "clang-14"
@@ -73,18 +74,28 @@ def build(target: str, *, sanitized: bool) -> Path:
     return compiled(f"fuzz-{target}", [HERE / f"{target}.c"], flags, repack_source(), COMPILER)
 
 
-def _run_one(program: Path, target: str, runs: int, seed: int, found: Path, findings: Path) -> tuple[int, int, str]:
+def corpus(target: str) -> Path:
+    """The kept inputs, one a line, base64."""
+    return HERE / "corpus" / f"{target}.txt"
+
+
+def unpack(target: str, folder: Path) -> Path:
+    """The kept inputs and those that once failed, as files in a new folder."""
+    folder.mkdir(parents=True)
+    for path in (corpus(target), REGRESSIONS / f"{target}.txt"):
+        for i, line in enumerate(path.read_text().split() if path.exists() else ()):
+            (folder / f"{path.parent.name}-{i}").write_bytes(base64.b64decode(line))
+    return folder
+
+
+def _run_one(
+    program: Path, target: str, runs: int, seed: int, found: Path, kept: Path, findings: Path
+) -> tuple[int, int, str]:
     """Executions, edges, and the last words of a fuzzer that stopped at a finding."""
     found.mkdir(parents=True, exist_ok=True)
     command = [str(program), f"-runs={runs}", f"-seed={seed}", f"-max_len={MAX_LENGTH[target]}", "-timeout=10"]
-    command += [f"-artifact_prefix={findings}/", "-print_final_stats=1", "-reload=0", "-verbosity=1", str(found)]
-    done = subprocess.run(
-        [*command, *(str(p) for p in (CORPUS / target, REGRESSIONS / target) if p.is_dir())],
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
+    command += [f"-artifact_prefix={findings}/", "-print_final_stats=1", "-reload=0", str(found), str(kept)]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     executed = re.search(r"number_of_executed_units: (\d+)", done.stderr)
     edges = re.findall(r"cov: (\d+)", done.stderr)
     said = [
@@ -104,11 +115,12 @@ def run(target: str, runs: int, seed: int, findings: Path, *, sanitized: bool, j
     shares = [runs // jobs + (i < runs % jobs) for i in range(jobs)]
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
-        results = list(
-            pool.map(
-                lambda i: _run_one(program, target, shares[i], seed + i, Path(folder, str(i)), findings), range(jobs)
-            )
-        )
+        kept = unpack(target, Path(folder, "kept"))
+
+        def one(i: int) -> tuple[int, int, str]:
+            return _run_one(program, target, shares[i], seed + i, Path(folder, str(i)), kept, findings)
+
+        results = list(pool.map(one, range(jobs)))
     seconds = time.monotonic() - began
     wrong = [f"{findings}: {result[2]}" for result in results if result[2]]
     return Outcome(
@@ -120,13 +132,13 @@ def keep(target: str, runs: int, seed: int) -> int:
     """Fuzz, then put the smallest set of inputs that reaches the same edges in place of the corpus; their number."""
     program = build(target, sanitized=False)
     with tempfile.TemporaryDirectory() as folder:
-        found, least = Path(folder, "found"), Path(folder, "least")
+        found, least, kept = Path(folder, "found"), Path(folder, "least"), unpack(target, Path(folder, "kept"))
         least.mkdir()
-        _, _, wrong = _run_one(program, target, runs, seed, found, Path(folder))
+        _, _, wrong = _run_one(program, target, runs, seed, found, kept, Path(folder))
         if wrong:
             raise UserError(f"the fuzzer of {target} found something, and the corpus stays: {wrong}")
-        sources = [str(path) for path in (CORPUS / target, found) if path.is_dir()]
-        subprocess.run([str(program), "-merge=1", str(least), *sources], check=True, capture_output=True)
-        shutil.rmtree(CORPUS / target, ignore_errors=True)
-        shutil.copytree(least, CORPUS / target)
-    return len(list((CORPUS / target).iterdir()))
+        merge = [str(program), "-merge=1", "-use_counters=0", str(least), str(kept), str(found)]
+        subprocess.run(merge, check=True, capture_output=True)
+        inputs = sorted(path.read_bytes() for path in least.iterdir())
+    atomic_write_text(corpus(target), "".join(f"{base64.b64encode(data).decode()}\n" for data in inputs))
+    return len(inputs)
