@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import soak_all
+from tests import soak_all, soak_parts
 
 SMALL = ["--scale", "0.00003"]
 
@@ -22,17 +22,18 @@ def call(folder: Path, *more: str) -> list[str]:
 
 
 def test_every_part_names_its_command() -> None:
-    parts = soak_all.parts()
+    parts = soak_parts.parts()
     names = [part.name for part in parts]
     assert len(set(names)) == len(names)
-    assert {f"kills-{board}" for board in ("host", *soak_all.EMULATED)} <= set(names)
-    counts = {part.name: part.command for part in parts}
+    assert {f"kills-{board}" for board in ("host", *soak_parts.EMULATED)} <= set(names)
+    counts = {part.name: part.commands[0] for part in parts}
     assert counts["kills-host"][-2] == "1000"
     assert counts["kills-qemu-m55"][-2] == "100"
     assert "10000000" in counts["corruption"]
     assert counts["attack"][-1] == "1000000"
-    runs = [int(command[command.index("--runs") + 1]) for name, command in counts.items() if name.startswith("fuzz")]
-    assert sum(runs) >= 10**8
+    fuzz = [command for part in parts if part.name.startswith("fuzz") for command in part.commands]
+    assert sum(int(command[command.index("--runs") + 1]) for command in fuzz) >= 10**8
+    assert len(set(fuzz)) == len(fuzz), "each share has seeds of its own"
     assert counts["soak"][3:5] == ("--minutes", "60.0")
 
 
@@ -55,17 +56,18 @@ def test_a_killed_soak_goes_on_and_writes_its_table(tmp_path: Path) -> None:
     assert "not run yet" in page
     said = json.loads((tmp_path / "soak.json").read_text())
     assert set(said) == {"attack", "kills-host"}
-    assert said["kills-host"]["commit"][:7] in page
+    assert said["kills-host"]["commits"][0] in page
 
 
 def test_a_part_that_fails_is_said_and_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = tmp_path / "part.py"
-    good = soak_all.Part("one", "one thing", "none", (str(script),), lambda said: (said[0]["n"], said[0]["r"]), 1)
+    twice = ((str(script), "1"), (str(script), "2"))
+    good = soak_parts.Part("one", "one thing", "none", twice, lambda said: (str(sum(x["n"] for x in said)), "0 found"))
     monkeypatch.setattr(soak_all, "parts", lambda scale: (good,))
-    script.write_text("import sys; sys.exit('it broke')")
+    script.write_text("import sys; print('{\"n\": 2}') if sys.argv[1] == '1' else sys.exit('it broke')")
     assert soak_all.main(call(tmp_path)) == 1
-    assert "| it broke | **FAIL** |" in (tmp_path / "SOAK.md").read_text()
-    script.write_text("""print('{"n": "5", "r": "0 found"}')""")
+    assert "| 2 | 0 found; it broke | **FAIL** |" in (tmp_path / "SOAK.md").read_text()
+    script.write_text("""print('{"n": 3}')""")
     assert soak_all.main(call(tmp_path)) == 0
     assert "| 5 | 0 found | pass |" in (tmp_path / "SOAK.md").read_text()
 
