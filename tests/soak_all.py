@@ -1,7 +1,8 @@
 """Everything at its full count, in one command: ``python -m tests.soak_all`` (``make soak``).
 
 Each part (soak_parts.py) is a command of its own, or several with a share of the count each. What one said is kept in
-``--out`` at once, so that a run that was killed goes on with what is missing; docs/SOAK.md and
+``--out`` at once, so that a run that was killed goes on with what is missing; docs/SOAK.md and docs/soak.json are
+written anew after each. A part is run again with ``--again NAME``, or when its command has changed.
 """
 
 from __future__ import annotations
