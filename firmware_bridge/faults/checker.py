@@ -187,8 +187,10 @@ def _dose(seen: _Seen, t_us: int, uA: float, us: float, peak_uV: int, rules: Map
 
 def _toggles(seen: _Seen, t_us: int, rules: Mapping[str, Any]) -> None:
     """Stimulation that is switched on again and again, whatever the distance of its pulses."""
-    pause = None if seen.pulse_us is None else t_us - seen.pulse_us
-    if pause is not None and pause < max(rules["toggle_gap_us"], 2 * (seen.train_us or pause)):
+    if seen.pulse_us is None:
+        return  # what was before is not known
+    pause = t_us - seen.pulse_us
+    if pause < max(rules["toggle_gap_us"], 2 * (seen.train_us or pause)):
         seen.train_us = min(pause, seen.train_us or pause)
         return
     seen.switched_on.append(t_us)
