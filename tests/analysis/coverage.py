@@ -29,7 +29,7 @@ SEEDS = (1, 2, 3)
 ROUNDS = 100_000
 #: Tests that drive the core through tests/firmware/harness.c.
 TESTS = ("test_board_core.py", "test_board_observe.py", "test_board_agreement.py", "test_security_board.py",
-         "test_security_session.py", "test_core_edges.py")  # fmt: skip
+         "test_security_session.py", "test_core_edges.py", "test_board_memory.py")  # fmt: skip
 FLAGS = ("-std=c11", "-O0", "--coverage", "-fPIC")
 
 
