@@ -106,7 +106,7 @@ class Driver:
 
     def observe(
         self, values: NDArray[np.int8], *, new: int = N_OBS, skip: int = 0, blanked: int = 0, age_us: int = 1000,
-        wait: bool = True,
+        start_us: int = 0, wait: bool = True,
     ) -> Decided | Nack | None:  # fmt: skip
         """Let the board decide; ``new`` samples are new, ``skip`` were lost before them."""
         self.decision_id += 1
@@ -114,9 +114,9 @@ class Driver:
         sampling = Sampling(self.samples, self.samples + N_OBS - 1, blanked, age_us)
         if wait:
             with suppress(UserError):
-                return self.rig.client.observe(self.decision_id, values, 0, self.lease_ms, sampling)
+                return self.rig.client.observe(self.decision_id, values, start_us, self.lease_ms, sampling)
             return None
-        parts = cut(self.decision_id, values, start_us=0, lease_ms=self.lease_ms, sampling=sampling)
+        parts = cut(self.decision_id, values, start_us=start_us, lease_ms=self.lease_ms, sampling=sampling)
         self.rig.link.write(b"".join(self.rig.client.connection.send(part) for part in parts))
         return None
 

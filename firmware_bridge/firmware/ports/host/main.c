@@ -346,6 +346,7 @@ int main(int argc, char **argv)
         perror("sea-board-host: cannot open a pty or the electrode log");
         return 2;
     }
+    board.link.attached = board.electrode.channel.attached = link_fd > 0; /* whoever held the other ends still does */
     const bench_port_t bench_port = {.ctx = &board,
                                      .send = bench_send,
                                      .now_us = bench_now,

@@ -10,8 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define WATCHDOG_US 300000u    /* since it was last fed ... */
-#define WATCHDOG_RAN_US 100000u /* ... of which the loop has run so long */
+#define WATCHDOG_US 250000u     /* since it was last fed ... */
+#define WATCHDOG_RAN_US 60000u  /* ... of which the loop has run so long */
 #define WATCHDOG_LOOK_US 20000u
 
 /* What is left of the board before a reset. */
