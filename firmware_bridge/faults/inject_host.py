@@ -133,7 +133,7 @@ def fallback_setting(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Out
     at = rig.mark()
     rig.advance(LEASE_US + given["watch_ms"] * 1000)
     settled = Expectation(after_us=at + LEASE_US, stays="FALLBACK", pulses_min=given["pulses_min"])
-    return Outcome(at, [lost_host(at if rig.stepped else began), settled])
+    return Outcome(at, [lost_host(at if rig.stepped else began), settled], shown_s=3.5)
 
 
 @injection

@@ -260,7 +260,6 @@ def run_trial(rig: Rig, row: Row, rng: random.Random, by_hand: Say | None = None
         outcome = INJECTIONS[row.injection](rig, rng, row.given)
     lines = rig.lines()[before:]
     findings = [finding for finding in check(lines, rig.rules, state) if finding.rule not in row.allow]
-    lines = [line for line in lines if "grounded" not in line]
     for wanted in outcome.expect:
         findings += expected(lines, wanted, rig.rules)
     return Trial(outcome, lines, findings, state)

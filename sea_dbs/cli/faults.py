@@ -127,5 +127,6 @@ def _draw(out: Path, results: Sequence[RowResult]) -> None:
             verdict=result.verdict,
             marks=shown.outcome.marks,
             before=shown.before or "IDLE",
+            shown_s=shown.outcome.shown_s,
         )
         atomic_write(out / f"{result.row.name}.png", lambda stream, data=picture: stream.write(data))  # type: ignore[misc]
