@@ -61,7 +61,6 @@ LIMITS: dict[str, Limit] = {
     "SENSING_AGE_MAX_US": Limit(1_000_000, "µs", "age of the newest sample: one window of the preset paper; ours"),
     "SENSING_VALID_PERCENT": Limit(50, "%", "least share of values that were measured, not blanked; ours"),
     "SENSING_FLAT_VALUES": Limit(8, "", "fewer equal values than these are not called flat; ours"),
-    "BLANK_US": Limit(2_000, "µs", "from the start of a pulse: samples of that time are blanked; ours"),
 }
 
 LIMITS_HASH = bytes.fromhex(sha256_json({name: [limit.value, limit.unit] for name, limit in LIMITS.items()}))
