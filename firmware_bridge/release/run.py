@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from envs.errors import UserError
+from envs.stimulation import Pulse
 from export.chain import Chain
 from export.manifest import Manifest
 from export.manifest import load as load_manifest
@@ -147,6 +149,31 @@ class Unrecorded(Recorder):
         """Nothing to commit."""
 
 
+class _Ahead:
+    """The board's electrode as the plant's source of pulses; the board lives to a decision's last slot in one go.
+
+    On a stepped clock nothing that the plant does within a decision reaches the board, so the pulses are the same.
+    """
+
+    def __init__(self, electrode: Electrode) -> None:
+        self.electrode = electrode
+        self.given: list[Pulse] = []
+        self.last_us = 0
+
+    def begin(self, action: NDArray[np.int8], start_us: int, slot_us: tuple[int, ...]) -> None:
+        """See `envs.stimulation.PulseSource.begin`."""
+        self.last_us = slot_us[-1]
+        self.electrode.begin(action, start_us, slot_us)
+
+    def until(self, t_us: int) -> list[Pulse]:
+        """See `envs.stimulation.PulseSource.until`."""
+        if t_us > self.electrode.plant_us:
+            self.given += self.electrode.until(max(t_us, self.last_us))
+        due = [pulse for pulse in self.given if pulse.t_us < t_us]
+        self.given = self.given[len(due) :]
+        return due
+
+
 class _Asked:
     """The board as the rollout's controller; where there is artefact, it is told what it would decide without."""
 
@@ -211,7 +238,7 @@ def _treated(work: Work, manifest: Manifest, env: Env, plant: WatchedPlant, job:
             try:
                 start = begin([env], [work.seed + job.index])
                 asked.init_state(1)
-                plant.pulse_source = electrode
+                plant.pulse_source = _Ahead(electrode)
                 electrode.arm()
                 electrode.prelude()
                 electrode.synchronise()
