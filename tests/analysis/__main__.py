@@ -19,7 +19,7 @@ from tests.fuzz.__main__ import say
 from tests.fuzz.targets import TARGETS, run
 
 SEED = 1
-RUNS = {"decoder": 300_000, "core": 40_000}
+RUNS = {"decoder": 200_000, "core": 15_000}
 CORRUPTIONS = 100_000
 CODEC_RUNS = 50_000
 
