@@ -207,9 +207,9 @@ def stop_always(rig: Rig, rng: random.Random, _: dict[str, Any]) -> Outcome:
     at = rig.mark()
     rig.link.raw(encode(Stop(reason=9), sequence=rng.randrange(2**32), session=rng.randrange(2**32)))
     rig.client.poll(1.0)  # its answer: a stepped clock must not advance before the board has read the frame
+    slack = 2_000 if rig.stepped else max(30_000, rig.now() - at)  # the way there and back takes real time
     rig.advance(200_000)
     rig.client.poll(0.0)
-    slack = 2_000 if rig.stepped else 30_000  # the way there takes real time
     return Outcome(
         at,
         [

@@ -37,13 +37,15 @@ def policy_output(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcom
     driver = _started(rig, rng)
     kind = host.NOT_A_NUMBER if given["kind"] == "nan" else host.SATURATED
     at = rig.mark()
-    outcome = Outcome(at, [Expectation(after_us=at, state="FALLBACK", causes=("NOT_FINITE",), within_us=500_000)])
+    outcome = Outcome(at)
     for k in range(3):
         answer = driver.observe(driver.values(kind))
         code = _code(answer)
         outcome.must(code in (NackCode.NOT_FINITE, NackCode.STATE), f"answer {k + 1} was taken: code {code}")
+        within = rig.now() - at  # of the third answer
         rig.advance(50_000)
     rig.advance(100_000)
+    outcome.expect.append(Expectation(after_us=at, state="FALLBACK", causes=("NOT_FINITE",), within_us=within + 20_000))
     end = rig.now()
     outcome.expect.append(Expectation(after_us=end, pulses_max=0))
     rig.advance(100_000)
