@@ -51,42 +51,30 @@ def _run(command: Sequence[str], folder: Path, **environment: str) -> str:
     return done.stdout
 
 
-def _objects(core: Path, folder: Path, flags: Sequence[str]) -> list[str]:
+def _objects(folder: Path, flags: Sequence[str]) -> list[str]:
     """The core, compiled to be counted."""
     folder.mkdir()
 
     def compile_one(path: Path) -> str:
         made = folder / f"{path.stem}.o"
-        _run([find_compiler(), *FLAGS, *flags, "-c", f"-I{core}", "-o", str(made), str(path)], folder)
+        _run([find_compiler(), *FLAGS, *flags, "-c", f"-I{CORE}", "-o", str(made), str(path)], folder)
         return str(made)
 
     with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(compile_one, sorted(core.glob("*.c"))))
+        return list(pool.map(compile_one, [path for path in sources(CORE) if path.suffix == ".c"]))
 
 
 def _program(folder: Path, name: str, files: Sequence[Path], flags: Sequence[str], extra: str = "") -> Path:
     """A test's own C, not counted, with the counted core."""
-    objects = _objects(folder / "source", folder / name, flags)
+    objects = _objects(folder / name, flags)
     (folder / name / "harness_dump.h").write_text(extra)
     program = folder / name / "program"
-    link = [
-        find_compiler(),
-        "-std=c11",
-        "-O1",
-        "-fPIC",
-        "--coverage",
-        *flags,
-        f"-I{folder}/source",
-        f"-I{folder / name}",
-    ]
+    link = [find_compiler(), "-std=c11", "-O1", "-fPIC", "--coverage", *flags, f"-I{CORE}", f"-I{folder / name}"]
     _run([*link, "-o", str(program), *map(str, files), *objects], folder / name)
     return program
 
 
 def _measure(folder: Path) -> None:
-    (folder / "source").mkdir()  # gcov writes beside what it counts
-    for path in sources(CORE):
-        shutil.copy(path, folder / "source")
     small = (*SMALL, "-DREPLAY_PREPARES")
     fuzz = _program(folder, "random", [C_TESTS / "fuzz.c"], ())
     core = _program(folder, "core", [FUZZ / "core.c", FUZZ / "replay.c"], small)
