@@ -82,11 +82,11 @@ def prepare(plan: SessionPlan) -> Parts:
         UserError: a missing or damaged policy, a broken hash chain, an unknown controller or preset, or values that do
             not fit together.
     """
+    check_shadow(plan.shadow, plan.policy, plan.controller)
     if plan.policy is None and plan.controller is None:
         raise UserError("a session needs --policy EXPORT_DIR, or --controller NAME for a baseline")
     if plan.steps < 1:
         raise UserError(f"--steps is {plan.steps}: at least 1 decision is needed")
-    check_shadow(plan.shadow, plan.policy, plan.controller)
     key = None if plan.key is None else read_key(plan.key)
     board_format = _check_board(plan)
     chain = no_policy() if plan.policy is None else Chain.of_folder(plan.policy)

@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def plan(folder: Path, out: Path, **changes: Any) -> SessionPlan:
-    values = {"policy": folder / "policy" / "export", "key": folder / "a.key", "steps": 3, "seed": 4, "quiet": True}
+    values = {"policy": folder / "policy" / "export", "key": folder / "a.key", "steps": 2, "seed": 4, "quiet": True}
     return SessionPlan(out=out, **{**values, **changes})
 
 
@@ -139,14 +139,14 @@ def test_in_shadow_the_board_applies_nothing_that_its_policy_says(folder: Path) 
 @pytest.mark.parametrize("decide_on", ["host", "board"])
 def test_in_shadow_only_the_controller_moves_the_electrode(folder: Path, tmp_path: Path, decide_on: str) -> None:
     shadow, alone = tmp_path / "shadow", tmp_path / "alone"
-    summary = run_session(plan(folder, shadow, shadow="on-off", decide_on=decide_on, steps=4))
-    run_session(plan(folder, alone, controller="on-off", steps=4))
+    summary = run_session(plan(folder, shadow, shadow="on-off", decide_on=decide_on, steps=3))
+    run_session(plan(folder, alone, controller="on-off", steps=3))
     assert table_of(shadow, "pulses") == table_of(alone, "pulses"), "as if the policy were not there"
     rows = table_of(shadow, "decisions")
     assert summary["mode"].startswith("shadow mode, signed session: on-off drives, the policy decides and nothing")
     assert summary["safety"]["violations"] == 0
     found = summary["shadow"]
-    assert [row["shadow_reason"] for row in rows] == [f"decided by the {decide_on}, not applied"] * 4
+    assert [row["shadow_reason"] for row in rows] == [f"decided by the {decide_on}, not applied"] * 3
     both = [(a, b) for row in rows for a, b in zip(row["mask"], row["shadow_mask"], strict=True)]
     assert found["agreement"] == pytest.approx(sum(a == b for a, b in both) / len(both))
     assert found["duty_of_the_policy"] == pytest.approx(sum(b == "1" for _, b in both) / len(both))
