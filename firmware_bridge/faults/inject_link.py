@@ -80,9 +80,9 @@ def broken_frames(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcom
             rig.link.raw(b"".join(frames).replace(b"\x00\x00", b"\x00"))
             whole += 3
         else:
-            for _k in range(given["noise_bytes"] // 500):  # no faster than the wire
-                rig.link.raw(rng.randbytes(500))
-                rig.advance(6_000)
+            for _k in range(given["noise_bytes"] // 250):  # no faster than an emulator takes it
+                rig.link.raw(rng.randbytes(250))
+                rig.advance(10_000)
             driver.keep(wait=False)
             rig.link.raw(b"".join(frames))
             whole += 3 + 1
