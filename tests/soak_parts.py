@@ -43,11 +43,9 @@ def _corruption(said: Said) -> tuple[str, str]:
 
 def _attack(said: Said) -> tuple[str, str]:
     entry = said[0]
-    return (
-        f"{entry['sent']:,} frames ({entry['forged']:,} forged, {entry['replayed']:,} replayed, "
-        f"{entry['reordered']:,} reordered)",
-        f"{entry['applied']} applied",
-    )
+    kinds = entry.get("kinds") or {kind: entry[kind] for kind in ("forged", "replayed", "reordered")}
+    each = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
+    return f"{entry['sent']:,} frames ({each})", f"{entry['applied']} applied"
 
 
 def _soak(said: Said) -> tuple[str, str]:
