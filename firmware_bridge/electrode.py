@@ -43,7 +43,7 @@ def shake_hands(
     while bench.stepped and bench.state is State.CLOSED_LOOP and left > 0:
         bench.advance(bench.now_us + RENEW_US)
         left -= RENEW_US
-    return client.hello(model_hash, shadow=True) if shadow else client.hello(model_hash)
+    return client.hello(model_hash, shadow=shadow)
 
 
 class Electrode:
@@ -103,10 +103,7 @@ class Electrode:
         Raises:
             UserError: it refuses, or does not answer.
         """
-        if self.permit.release is None:
-            self.client.arm()
-        else:
-            self.client.arm(*self.permit.arms_with)
+        self.client.arm(*self.permit.arms_with)
         self.orders.forget()
         self.recorder.event(self.clock.seen_us(), "armed", self.permit.mode)
         self.watch.read()

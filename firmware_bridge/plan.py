@@ -128,7 +128,7 @@ def prepare(plan: SessionPlan) -> Parts:
             chain,
             key,
             drives=drives is None,
-            precision=board_format if plan.decide_on == "board" else getattr(policy, "precision", ""),
+            precision=_precision(plan, board_format, policy),
             shadow_of=plan.shadow,
         ),
         chain=chain,
@@ -140,6 +140,13 @@ def prepare(plan: SessionPlan) -> Parts:
         board_format=board_format,
         shadow=decides if plan.shadow is not None else None,
     )
+
+
+def _precision(plan: SessionPlan, board_format: str | None, policy: OnnxPolicy | None) -> str:
+    """In which the policy decides; "": there is none."""
+    if plan.decide_on == "board":
+        return board_format or ""
+    return "" if policy is None else policy.precision
 
 
 def _check_board(plan: SessionPlan) -> str | None:
