@@ -136,6 +136,7 @@ def delay_and_loss(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outco
     """Frames come 20 to 500 ms late, overtake each other, and 1 to 50 % are lost; then nothing comes any more."""
     driver = Driver(rig, rng)
     driver.begin()
+    began = rig.mark()
     driver.drive(300_000)
     low, high = sorted(rng.randint(given["low_ms"], given["high_ms"]) * 1000 for _ in range(2))
     share = rng.uniform(*given["loss"])
@@ -145,7 +146,7 @@ def delay_and_loss(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outco
     rig.link.cut = True
     rig.advance(LEASE_US + 150_000)
     said = {"delay_ms": [low // 1000, high // 1000], "loss": round(share, 3)}
-    return Outcome(at, [lost_host(at)], said=said)
+    return Outcome(at, [lost_host(at if rig.stepped else began)], said=said)
 
 
 @injection
