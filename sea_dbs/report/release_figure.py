@@ -59,7 +59,7 @@ def _beta(axis: Axes, report: dict[str, Any]) -> None:
     axis.set_xlabel("P_beta untreated, same patient (spikes²/s²)")
     axis.set_ylabel("P_beta with the policy (spikes²/s²)")
     axis.set_title("Beta: above the line is worse")
-    axis.legend(loc="lower right")
+    axis.legend(loc="upper left")
 
 
 def _toggles(axis: Axes, report: dict[str, Any]) -> None:
