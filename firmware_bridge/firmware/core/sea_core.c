@@ -30,9 +30,10 @@ sea_status_t sea_core_init(sea_core_t *core, const sea_config_t *config, const s
     }
     *core = (sea_core_t){.config = config,
                          .port = port,
-                         .again = {{config, port}, {config, port}},
+                         .device_key = config->device_key,
+                         .again = {{config, port, config->device_key}, {config, port, config->device_key}},
                          .effective = effective,
-                         .key_sum = sea_key_sum(config),
+                         .key_sum = sea_key_sum(config->device_key),
                          .state = SEA_STATE_BOOT,
                          .cause = config->boot_cause};
     sea_rx_init(&core->rx);
@@ -123,7 +124,7 @@ sea_status_t sea_arrive(sea_core_t *core, uint64_t now_us)
 /* HELLO and STOP are taken from anybody; with a device key the others need the session's tag. */
 static bool is_authentic(const sea_core_t *core, const sea_frame_t *frame)
 {
-    if (core->config->device_key == NULL || frame->type == SEA_HELLO || frame->type == SEA_STOP) {
+    if (core->device_key == NULL || frame->type == SEA_HELLO || frame->type == SEA_STOP) {
         return true;
     }
     return core->session != 0 && frame->sequence <= SEA_AUTH_LAST &&
@@ -143,7 +144,7 @@ sea_status_t sea_core_feed(sea_core_t *core, const uint8_t *bytes, size_t size, 
         if (event == SEA_RX_NONE) {
             continue;
         }
-        if (event == SEA_RX_FRAME || (event == SEA_RX_AUTH && (core->config->device_key != NULL || frame.type == SEA_STOP))) {
+        if (event == SEA_RX_FRAME || (event == SEA_RX_AUTH && (core->device_key != NULL || frame.type == SEA_STOP))) {
             sea_count(&core->counters.frames);
             if (is_authentic(core, &frame)) {
                 sea_take(core, &frame);

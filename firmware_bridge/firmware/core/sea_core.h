@@ -150,9 +150,11 @@ typedef struct {
 typedef struct {
     const sea_config_t *config;
     const sea_port_t *port;
+    const uint8_t *device_key; /* as the configuration said at the start; null: bench mode */
     struct {
         const sea_config_t *config;
         const sea_port_t *port;
+        const uint8_t *device_key;
     } again[2]; /* the same pointers: two of three tell which one has changed */
     sea_effective_t effective;
     uint64_t now_us;

@@ -51,7 +51,7 @@ static inline void sea_count(uint32_t *counter)
  * something has, the board is in SAFE_OFF from here on. */
 void sea_open(sea_core_t *core, uint64_t now_us);
 void sea_seal(sea_core_t *core);
-uint32_t sea_key_sum(const sea_config_t *config);
+uint32_t sea_key_sum(const uint8_t *device_key);
 
 /* Memory is not what it was: SAFE_OFF, until the board is started anew. */
 void sea_corrupted(sea_core_t *core);

@@ -9,7 +9,7 @@ static void send_hello_ack(sea_core_t *core, const sea_msg_hello_t *hello, uint1
         .protocol_max = SEA_PROTOCOL,
         .features = (hello->features & SEA_FEATURE_SHADOW) |
                     (core->config->policy != NULL ? SEA_FEATURE_DECIDES : 0u) |
-                    (core->config->device_key != NULL ? SEA_FEATURE_KEYED : 0u),
+                    (core->device_key != NULL ? SEA_FEATURE_KEYED : 0u),
         .refusal = refusal,
         .state = core->state,
         .cause = core->cause,
@@ -44,7 +44,7 @@ static uint16_t find_refusal(const sea_core_t *core, const sea_msg_hello_t *hell
     if (!sea_equal(model, none, sizeof none) && !sea_equal(hello->model_hash, model, sizeof none)) {
         refusal |= SEA_REFUSAL_MODEL;
     }
-    if (core->config->device_key == NULL && !core->config->simulated_output) {
+    if (core->device_key == NULL && !core->config->simulated_output) {
         refusal |= SEA_REFUSAL_KEY;
     }
     if (core->state == SEA_STATE_SAFE_OFF) {
@@ -67,14 +67,14 @@ static void open_session(sea_core_t *core, const sea_frame_t *frame, const sea_m
     sea_copy(core->model, hello->model_hash, sizeof core->model);
     sea_forget_observation(core);
     core->tx_sequence = 0; /* a sequence is used once under a session's key */
-    if (core->config->device_key != NULL) {
-        sea_auth_nonce(core->config->device_key, core->config->boot_count, core->session, core->board_nonce);
+    if (core->device_key != NULL) {
+        sea_auth_nonce(core->device_key, core->config->boot_count, core->session, core->board_nonce);
     } else { /* unique for each session of this board */
         sea_put_u32(core->board_nonce, core->config->boot_count);
         sea_put_u32(core->board_nonce + 4, core->session);
         sea_put_u64(core->board_nonce + 8, core->now_us);
     }
-    sea_auth_open(&core->auth, core->config->device_key, core->host_nonces[0], core->board_nonce);
+    sea_auth_open(&core->auth, core->device_key, core->host_nonces[0], core->board_nonce);
 }
 
 void sea_on_hello(sea_core_t *core, const sea_frame_t *frame)
@@ -111,8 +111,8 @@ static bool is_released(const sea_core_t *core, const sea_msg_arm_t *arm)
 {
     static const uint8_t none[32] = {0};
     const bool drives = !core->shadow && (core->config->policy != NULL || !sea_equal(core->model, none, sizeof none));
-    return core->config->device_key == NULL || !drives ||
-           sea_auth_is_released(core->config->device_key, core->model, arm->verdict_hash, arm->release_tag);
+    return core->device_key == NULL || !drives ||
+           sea_auth_is_released(core->device_key, core->model, arm->verdict_hash, arm->release_tag);
 }
 
 void sea_on_arm(sea_core_t *core, const sea_frame_t *frame)

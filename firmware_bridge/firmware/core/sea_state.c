@@ -9,14 +9,14 @@ static uint32_t sum(const sea_core_t *core)
     return all;
 }
 
-uint32_t sea_key_sum(const sea_config_t *config)
+uint32_t sea_key_sum(const uint8_t *device_key)
 {
-    return config->device_key == NULL ? 0 : sea_sum(0, config->device_key, SEA_KEY_SIZE);
+    return device_key == NULL ? 0 : sea_sum(0, device_key, SEA_KEY_SIZE);
 }
 
 void sea_open(sea_core_t *core, uint64_t now_us)
 {
-    bool same = true; /* seen to first: nothing else can be read without these two */
+    bool same = true; /* seen to first: nothing else can be read without these */
     if (core->config != core->again[0].config) {
         core->config = core->again[1].config;
         same = false;
@@ -25,7 +25,11 @@ void sea_open(sea_core_t *core, uint64_t now_us)
         core->port = core->again[1].port;
         same = false;
     }
-    if (!same || sum(core) != core->seal || (!core->corrupt && sea_key_sum(core->config) != core->key_sum)) {
+    if (core->device_key != core->again[0].device_key) {
+        core->device_key = core->again[1].device_key;
+        same = false;
+    }
+    if (!same || sum(core) != core->seal || (!core->corrupt && sea_key_sum(core->device_key) != core->key_sum)) {
         core->now_us = now_us;
         sea_corrupted(core);
     }
