@@ -31,9 +31,7 @@ PRELUDE_SLOTS = 50
 SETTLE_US = 100_000  # µs of device time watched after STOP
 
 
-def shake_hands(
-    client: BoardClient, bench: Bench, model_hash: bytes = NO_MODEL, *, shadow: bool = False
-) -> HelloAck:
+def shake_hands(client: BoardClient, bench: Bench, model_hash: bytes = NO_MODEL, *, shadow: bool = False) -> HelloAck:
     """HELLO, checking every hash; the lease of an older session is waited for, if need be on the stepped clock.
 
     Raises:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import onnx
 import yaml
+from learn_toy import ToyEnv
 from onnx import TensorProto, helper, numpy_helper
 
 from export.foreign import read_foreign
 from export.run import Settings, export_source
-from learn_toy import ToyEnv
 
 N_OBS = 1000
 SETTINGS = Settings(seconds=1.0, closed_loop_seeds=0, quiet=True, env_factory=ToyEnv, targets=("c",))

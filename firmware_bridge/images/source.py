@@ -11,9 +11,7 @@ from export.manifest import load as load_manifest
 
 INTEGER = "integer.npz"
 MAX_SOURCE_BYTES = 256 << 20
-_made: dict[
-    tuple[tuple[str, bytes], ...], dict[str, str]
-] = {}  # by the ONNX files' hashes: a large one takes 8 s
+_made: dict[tuple[tuple[str, bytes], ...], dict[str, str]] = {}  # by the ONNX files' hashes: a large one takes 8 s
 
 
 def derived(folder: Path) -> dict[str, str]:
