@@ -14,7 +14,7 @@ WHEELS  = $(or $(UV_FIND_LINKS),$(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip confi
 BACKEND = $(if $(WHEELS),,$(if $(filter Linux,$(shell uname -s)),--torch-backend=cpu,))
 
 .DEFAULT_GOAL := help
-.PHONY: help install tools lock demo test lint bench clean
+.PHONY: help install tools lock demo test lint bench analysis coverage soak clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -51,9 +51,18 @@ lint: install ## ruff, mypy --strict, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+analysis: install tools ## fuzzers with sanitizers, damaged frames, cppcheck with MISRA, coverage of the core (docs/firmware/ANALYSIS.md)
+	$(BIN)/python -m tests.analysis
+
+coverage: install tools ## lines and branches of the board's core that its tests reach, at least 95 % each
+	$(BIN)/python -m tests.analysis coverage
+
 bench: install ## speed, as ratios measured in one process (benchmarks/)
 	$(BIN)/python -m benchmarks.plant
 	$(BIN)/python -m benchmarks.link
+
+soak: install tools ## every check at its full count (over an hour; goes on where it was stopped); writes docs/SOAK.md
+	$(BIN)/python -m tests.soak_all
 
 clean: ## remove the environment, caches and outputs
 	rm -rf $(VENV) out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

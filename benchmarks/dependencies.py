@@ -31,6 +31,9 @@ def licence(package: metadata.Distribution) -> str:
     classified = [c.split(" :: ")[-1] for c in about.get_all("Classifier") or [] if c.startswith("License :: ")]
     named = [c for c in classified if c != "OSI Approved"]
     said = about.get("License-Expression") or "; ".join(named) or (about.get("License") or "").strip()
+    for path in package.files or [] if not said else []:
+        if path.name in (about.get_all("License-File") or []):
+            said = path.read_text().strip()  # its first line is the licence's name
     return " ".join(said.split("\n")[0].split())[:80] or "not said"
 
 

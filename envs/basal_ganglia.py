@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import gymnasium
@@ -28,6 +28,7 @@ OBSERVATION_SCALE = 1000.0  # P_beta per unit of observation, SEA-DBS paper Eq. 
 OBSERVATION_MAX = 100.0  # bound of the space: P_beta 100,000; the plant gives 0.1 to 0.8
 STATE_VERSION = 3
 Inputs = tuple[NDArray[np.float64], NDArray[np.float64]]  # SMC and stimulation current at each new sample (µA/cm²)
+LfpListener = Callable[[NDArray[np.int64], NDArray[np.float64]], None]  # µs since the reset, (n,); µA/cm², (n,)
 PULSE_MEMORY_MS = 20.0  # ms beyond the observed windows for which pulses are remembered, for artefacts
 
 
@@ -74,6 +75,7 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         self.lfp: LfpTrack | None = None  # the LFP as a device records it, where it is observed or measured
         self.lfp_trace: NDArray[np.float64] = np.zeros(0)  # its 13-35 Hz power (µA/cm²)², windows as in trace
         self.measures: Measures | None = None  # with config.measures
+        self.lfp_listener: LfpListener | None = None  # told the LFP proxy during each step, as the plant goes on
 
     # -- Gymnasium ---------------------------------------------------------------------------------------------------
 
@@ -131,7 +133,13 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
     def step(self, action: NDArray[np.int8]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Apply one decision: ``slots`` slots from now on."""
         plant = self.ready()
-        return self.finish_step([plant.advance(*inputs) for inputs in self.begin_step(action)])
+        records = []
+        for inputs in self.begin_step(action):
+            records.append(record := plant.advance(*inputs))
+            if self.lfp_listener is not None and len(record.lfp):
+                since_us = (record.lfp_samples - self._origin) * (1000.0 * self.config.dt_ms)
+                self.lfp_listener(np.rint(since_us).astype(np.int64), record.lfp)
+        return self.finish_step(records)
 
     def begin_step(self, action: NDArray[np.int8]) -> Iterator[Inputs]:
         """First half of a step: what the plant is to be advanced with, in pieces.

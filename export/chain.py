@@ -8,8 +8,9 @@ h_0 = SHA-256("sea-dbs-chain-1"):
     content_i = SHA-256(name NUL hash[32 bytes] of each part, in the order of their names)
     h_i       = SHA-256(h_(i-1) content_i)
 
-so that h_i stands for everything before it too. A link without parts is absent, and the chain says so and goes on. The
-head, h of "source", is the model hash: HELLO carries it, and a board is bound to it. It finds what was changed, by
+so that h_i stands for everything before it too. The part manifest.json is hashed without its ``release``, which signs
+the head and is written after it. A link without parts is absent, and the chain says so and goes on. The head, h of
+"source", is the model hash: HELLO carries it, and a board is bound to it. It finds what was changed, by
 accident or later; it is no signature: who can write the whole folder can write another chain, with another head.
 """
 
@@ -25,7 +26,7 @@ from typing import Any
 from envs.errors import UserError
 from export import manifest as manifests
 from export.manifest import MANIFEST, Manifest
-from sea_dbs.files import read_json, sha256_file, write_json
+from sea_dbs.files import json_text, read_json, sha256_file, write_json
 
 CHAIN = "chain.json"
 FORMAT = "sea-dbs-chain-1"
@@ -226,7 +227,16 @@ def _training(folder: Path) -> Read:
 
 def _onnx(folder: Path) -> Read:
     described: Manifest = manifests.load(folder)
-    return _hash(folder, [MANIFEST, *(entry.file for entry in described.precisions.values())]), ""
+    parts = _hash(folder, [entry.file for entry in described.precisions.values()])
+    return dict(sorted({**parts, MANIFEST: _manifest_hash(folder)}.items())), ""
+
+
+def _manifest_hash(folder: Path) -> str:
+    """Hex SHA-256 of manifest.json as it was before a release was written into it."""
+    values = read_json(folder / MANIFEST)
+    if isinstance(values, dict) and "release" in values:
+        return hashlib.sha256(json_text(manifests.unreleased(values)).encode()).hexdigest()
+    return _hash(folder, [MANIFEST])[MANIFEST]
 
 
 def _quantised(folder: Path) -> Read:

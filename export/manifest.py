@@ -52,6 +52,18 @@ class Hashes(_Part):
     onnx: str
 
 
+class Release(_Part):
+    """Whoever holds a device key let this policy drive that key's boards, on this verdict (`firmware_bridge.release`).
+
+    It is no part of the hash chain: the chain's head, the model hash, stands in the verdict, and the tag signs both.
+    """
+
+    verdict: dict[str, Any]
+    verdict_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")  # of the verdict's canonical JSON
+    tag: str = Field(pattern=r"^[0-9a-f]{64}$")  # HMAC of model hash and verdict_sha256 by the device key
+    key: str = Field(pattern=r"^[0-9a-f]{8}$")  # fingerprint of that key
+
+
 class Manifest(_Part):
     """The whole file; see the fields' own types for units."""
 
@@ -76,6 +88,7 @@ class Manifest(_Part):
     slot_us: float = Field(gt=0)
     amplitude_uA: float = Field(gt=0)
     width_us: float = Field(gt=0)
+    release: Release | None = None  # written by sea-dbs release; absent: the policy was never released
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -101,7 +114,13 @@ class Manifest(_Part):
 
 def save(folder: Path, manifest: Manifest) -> None:
     """Write manifest.json atomically. It holds no time and no path: equal exports are equal files."""
-    write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
+    values = manifest.model_dump(mode="json")
+    write_json(folder / MANIFEST, values if manifest.release is not None else unreleased(values))
+
+
+def unreleased(values: dict[str, Any]) -> dict[str, Any]:
+    """The manifest's values without its release: what the hash chain stands on."""
+    return {key: value for key, value in values.items() if key != "release"}
 
 
 def load(folder: Path) -> Manifest:

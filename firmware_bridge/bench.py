@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 from envs.errors import UserError
 from firmware_bridge.codec import Decoder, Frame, encode
-from firmware_bridge.codes import ElectrodeFault, State
+from firmware_bridge.codes import Cause, ElectrodeFault, State
 from firmware_bridge.layout import Message
-from firmware_bridge.messages import Advance, At, Button, Clock, Electrode, Pulse
+from firmware_bridge.messages import Advance, At, Button, Clock, Electrode, Pulse, Status
 
 ANSWER_S = 10.0  # host time within which a stepped board must have caught up
 
@@ -131,6 +131,24 @@ class Bench:
     def _next(self) -> int:
         self._token += 1
         return self._token
+
+    def hang(self, *, deaf: bool, timeout_s: float = 3.0) -> float:
+        """Let the firmware of a test build hang, ``deaf`` with its interrupts off; host time (s) until it is up again.
+
+        Raises:
+            UserError: its watchdog did not reset it in time, or the board went away.
+        """
+        began = time.monotonic()
+        self._write(
+            encode(Electrode(self._next(), ElectrodeFault.HANG, int(deaf)), sequence=self._token, session=0),
+            began + 2.0,
+        )
+        while (left := began + timeout_s - time.monotonic()) > 0:
+            if select.select([self._fd], [], [], left)[0]:
+                frames = [frame for frame in self._decoder.feed(self._read()) if isinstance(frame, Frame)]
+                if any(isinstance(f.message, Status) and f.message.cause == Cause.WATCHDOG for f in frames):
+                    return time.monotonic() - began
+        raise UserError(f"the board at {self.path} hangs, and no watchdog has reset it within {timeout_s:g} s")
 
     def _ask(self, message: Message, timeout_s: float) -> At:
         end = time.monotonic() + timeout_s

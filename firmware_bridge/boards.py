@@ -28,15 +28,16 @@ def start_board(
     broken: str | None = None,
     fallback: FixedSetting | None = None,
     key_file: Path | None = None,
+    unchecked_source_for_tests: bool = False,
 ) -> Board:
     """Compile (cached) and start a board, to be used in a ``with`` block: ``.port``, ``.electrode``, ``.kind``,
     ``.image_sha256``.
 
     With ``policy_dir`` the board holds that export's policy in the given format, is bound to its model hash and can
     decide. ``model_hash`` alone binds a host board to a policy that the host runs. An emulated board always keeps real
-    time; it has a monitor (`QemuBoard.qmp`); with ``steady`` its time is counted in instructions. ``broken`` and
-    ``fallback`` are those of `build_image`. A host board may hold a device key (``key_file``), and then
-    takes signed frames alone.
+    time; it has a monitor (`QemuBoard.qmp`); with ``steady`` its time is counted in instructions. ``broken``,
+    ``fallback`` and ``unchecked_source_for_tests`` are those of `build_image`. A board that holds a device key
+    (``key_file``) takes signed frames alone.
 
     Raises:
         UserError: an unknown board, a missing tool, a policy that does not fit or is not there, or no start.
@@ -45,8 +46,6 @@ def start_board(
         raise UserError(f"there is no board '{kind}': choose one of {', '.join(BOARDS)}")
     if kind != "host" and model_hash is not None and policy_dir is None:
         raise UserError(f"{kind} is bound to a model by its image: give it the export folder (--policy)")
-    if kind != "host" and key_file is not None:
-        raise UserError(f"{kind} has no place for a device key yet: only the host board takes --key")
     image = build_image(
         kind,
         policy_dir,
@@ -55,7 +54,8 @@ def start_board(
         steady=steady and kind != "host",
         broken=broken,
         fallback=fallback,
+        unchecked_source_for_tests=unchecked_source_for_tests,
     )
     if kind == "host":
         return HostBoard(model_hash, realtime, electrode_log, image=image, key_file=key_file)
-    return QemuBoard(image, electrode_log=electrode_log)
+    return QemuBoard(image, electrode_log=electrode_log, key_file=key_file)

@@ -23,17 +23,6 @@ IMAGE, SESSION = "image", "session"
 SESSION_LINKS = (*LINKS, IMAGE, SESSION)
 NO_POLICY = "no policy, a baseline decided"
 
-SCHEMA = """
-CREATE TABLE chain (
-  link_index INTEGER PRIMARY KEY,
-  link TEXT NOT NULL,              -- training, onnx, quantised, source, image; session: written when the session ends
-  parts TEXT NOT NULL,             -- JSON: name of a part -> SHA-256; none: the link is absent
-  hash TEXT NOT NULL,              -- SHA-256(hash before, SHA-256(name NUL hash of each part)); first: export/chain.py
-  note TEXT NOT NULL,
-  place TEXT                       -- where the export folder stood
-);
-"""
-
 
 def no_policy() -> Chain:
     """The chain of a session without a policy: four absent links."""
@@ -71,7 +60,7 @@ def read_links(db: sqlite3.Connection) -> tuple[dict[str, Link], Path | None, di
     for name, parts, value, note, where in rows:
         try:
             (links[name],) = links_of([{"link": name, "parts": json.loads(parts), "hash": value, "note": note}])
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             damaged[str(name)] = "its row of the recording is damaged"
         if name in LINKS and isinstance(where, str):
             place = Path(where)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from envs.errors import UserError
 from firmware_bridge.clock import ClockSample
-from firmware_bridge.codes import NackCode, Refusal
+from firmware_bridge.codes import Feature, NackCode, Refusal
 from firmware_bridge.connection import Connection, Ignored, Received
 from firmware_bridge.layout import PROTOCOL, Message
 from firmware_bridge.limits import LIMITS, LIMITS_HASH, judge
@@ -42,6 +42,7 @@ from firmware_bridge.security.handshake import authenticate
 from firmware_bridge.security.keys import DeviceKey
 
 NO_MODEL = bytes(32)  # "no policy": a classical controller decides
+NO_RELEASE = bytes(32)
 ATTEMPT_S = 0.25  # an unanswered frame is sent again after this time
 OBSERVE_ATTEMPT_S = 0.75  # and an observation of five frames, which an emulated UART takes in about 0.1 s
 BUSY_S = 0.05  # pause before a busy board is asked again
@@ -98,12 +99,15 @@ class BoardClient:
         self,
         model_hash: bytes = NO_MODEL,
         *,
+        shadow: bool = False,
         schema_hash: bytes = SCHEMA_HASH,
         limits_hash: bytes = LIMITS_HASH,
         timeout_s: float = 3.0,
         refuse: bool = True,
     ) -> HelloAck:
         """Open a session. With ``refuse`` a board that would not be armed raises, and the reason is named.
+
+        ``shadow``: whatever the board's policy decides in this session is answered and never applied.
 
         A board whose last session still holds a lease is asked again until that lease has ended.
 
@@ -112,7 +116,8 @@ class BoardClient:
                 end holds a key that the other does not.
         """
         nonce = self._next_nonce()
-        ask = Hello(PROTOCOL, PROTOCOL, 0, nonce, schema_hash, limits_hash, model_hash)
+        features = int(Feature.SHADOW) if shadow else 0
+        ask = Hello(PROTOCOL, PROTOCOL, features, nonce, schema_hash, limits_hash, model_hash)
         end = time.monotonic() + timeout_s
         while True:
             event = self._exchange(ask, lambda m, _: isinstance(m, HelloAck) and m.host_nonce == nonce, end)
@@ -131,15 +136,15 @@ class BoardClient:
             raise UserError(refusal_text(self.link.name, answer, ask))
         return answer
 
-    def arm(self) -> Ack:
-        """Arm the board.
+    def arm(self, verdict_hash: bytes = NO_RELEASE, release_tag: bytes = NO_RELEASE) -> Ack:
+        """Arm the board. One with a key lets a policy drive only with the tag of its release (32 bytes each).
 
         Raises:
             UserError: no HELLO before, refused (the reason is named), or no answer.
         """
         if self.board is None:
             raise UserError("the board cannot be armed before a HELLO")
-        return self._done(Arm(self.board.board_nonce))
+        return self._done(Arm(self.board.board_nonce, verdict_hash, release_tag))
 
     def set_stim(
         self,

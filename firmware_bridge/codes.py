@@ -58,7 +58,7 @@ class Event(_Code):
     STOP = 5, "a STOP, from anybody"
     FAULT = 6, "the output or the memory failed: no pulse, residual charge, electrode, compliance, a wrong sum"
     PERSON = 7, "a person pressed the board's own button"
-    DEGRADE = 8, "the loop is not to be trusted: sensing, answers, receiver, or a limit cycle"
+    DEGRADE = 8, "the loop is not to be trusted: sensing, answers, late answers, receiver, or a limit cycle"
 
 
 class Cause(_Code):
@@ -83,6 +83,7 @@ class Cause(_Code):
     OVERRUN = 16, "the receiver lost bytes repeatedly"
     LIMIT_CYCLE = 17, "stimulation was switched on and off too often"
     MEMORY = 18, "code, weights or memory changed: a checksum was wrong"
+    INFERENCE = 19, "several answers of the policy in a row came too late"
 
 
 class NackCode(_Code):
@@ -106,6 +107,8 @@ class NackCode(_Code):
     OBSERVATION_CRC = 16, "the fragments are not of one observation: their CRC differs"
     NOT_FINITE = 17, "the policy's answer is not finite or saturated, in the slot named in value"
     SENSING = 18, "what was sensed is not fit to act on: Sensing bits in value"
+    RELEASE = 19, "no release verdict for this model, signed with this board's key"
+    INFERENCE = 20, "the policy answered after its start or its lease: nothing of it is applied"
 
 
 class AckCode(_Code):
@@ -121,13 +124,15 @@ class Clamp(_Bits):
     RUN_TIME_AMPLITUDE = 1, "amplitude limit tightened at run time"
     CHARGE_DENSITY = 2, "charge density of a phase on this electrode"
     SHANNON = 4, "Shannon's limit on this electrode"
+    SHADOW = 8, "decided in a session in SHADOW: nothing of it is applied"
 
 
 class Feature(_Bits):
-    """What a board can do."""
+    """What a board can do, and what a host asks for."""
 
     DECIDES = 1, "it holds a policy and answers OBSERVE"
     KEYED = 2, "it holds a device key: every frame but HELLO and STOP is signed; without it: bench mode"
+    SHADOW = 4, "asked for by a host: the policy decides, and nothing of it is ever applied; answered by the same bit"
 
 
 class Refusal(_Bits):
@@ -159,6 +164,7 @@ class Fault(_Bits):
     RECEIVER = 2048, "the receiver lost bytes"
     LIMIT_CYCLE = 4096, "stimulation was switched on and off too often"
     MEMORY = 8192, "a checksum of code, weights or memory was wrong"
+    INFERENCE = 16384, "an answer of the policy came too late"
 
 
 class Sensing(_Bits):
@@ -174,7 +180,7 @@ class Sensing(_Bits):
 
 
 class ElectrodeFault(_Code):
-    """What the virtual electrode can be told to do."""
+    """What the virtual electrode can be told to do; the last two in test builds alone."""
 
     NONE = 0, "behave"
     DEAD = 1, "refuse every pulse"
@@ -182,6 +188,8 @@ class ElectrodeFault(_Code):
     OPEN = 3, "open circuit: no current flows, the voltage goes to V_max"
     SHORT = 4, "short circuit: 10 ohm"
     OVERRUN = 5, "nothing of the electrode: the link's receiver loses bytes, once for each such message"
+    MEMORY = 6, "a bit flips: residual_pC 0 in code or weights, 1 in the core's memory"
+    HANG = 7, "the firmware runs in an endless loop: residual_pC 0 its main loop, 1 with interrupts off"
 
 
 #: (state, event) -> next state. What is not listed is refused and changes nothing.

@@ -53,9 +53,9 @@ class DecidingBoard(BoardPolicy):
         start = time.perf_counter_ns()
         values = self.inner.quantise(checked)
         quantise_us = (time.perf_counter_ns() - start) // 1000
-        resumed = self.electrode.resumptions
+        resumed = self.electrode.orders.resumptions
         order = self.electrode.observe(values[0], self.sampling(self.new_samples or 0))
-        if self.electrode.resumptions != resumed:
+        if self.electrode.orders.resumptions != resumed:
             self.inner.init_state(1)  # the board was armed afresh, and has forgotten
         differ = None
         if order.decided is not None:

@@ -61,6 +61,14 @@ class IntegerPolicy:
         self.last = (values, logits)
         return logits
 
+    def what_if(self, observation: Observation) -> Action:
+        """What it would decide on this now: (n, n_obs) float32 -> (n, slots) int8. Its state stays as it is.
+
+        Raises:
+            UserError: as `quantise`.
+        """
+        return decide_integer(step(self.model, self.quantise(observation), self._state)[0])
+
     def act(self, observation: Observation) -> Action:
         """(n, n_obs) float32 -> (n, slots) int8.
 

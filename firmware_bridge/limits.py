@@ -56,11 +56,11 @@ LIMITS: dict[str, Limit] = {
     "TOGGLES_MAX": Limit(40, "", "times on or off in a rolling window: a cycle of 2 Hz; ours"),
     "OVERRUNS_MAX": Limit(3, "", "overruns of the receiver in a rolling window that lead to FALLBACK; ours"),
     "NOT_FINITE_MAX": Limit(3, "", "answers in a row, not finite or saturated, that lead to FALLBACK"),
+    "INFERENCE_MAX": Limit(3, "", "answers of the policy in a row, come too late, that lead to FALLBACK; ours"),
     "SENSING_MAX": Limit(3, "", "observations in a row, not fit to act on, that lead to FALLBACK; ours"),
     "SENSING_AGE_MAX_US": Limit(1_000_000, "µs", "age of the newest sample: one window of the preset paper; ours"),
     "SENSING_VALID_PERCENT": Limit(50, "%", "least share of values that were measured, not blanked; ours"),
     "SENSING_FLAT_VALUES": Limit(8, "", "fewer equal values than these are not called flat; ours"),
-    "BLANK_US": Limit(2_000, "µs", "from the start of a pulse: samples of that time are blanked; ours"),
 }
 
 LIMITS_HASH = bytes.fromhex(sha256_json({name: [limit.value, limit.unit] for name, limit in LIMITS.items()}))

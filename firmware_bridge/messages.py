@@ -35,7 +35,7 @@ class Hello(Message):
 
     protocol_min: Annotated[int, Wire("u8", "", "oldest protocol version of the sender")]
     protocol_max: Annotated[int, Wire("u8", "", "newest protocol version of the sender")]
-    features: Annotated[int, Wire("u32", "", "bits for later use, 0 now")]
+    features: Annotated[int, Wire("u32", "", "Feature bits that the host asks for: SHADOW or 0")]
     host_nonce: _Nonce
     schema_hash: _Hash
     limits_hash: _Hash
@@ -87,9 +87,14 @@ class TimeSync(Message):
 @layout(0x11, "host")
 @dataclass(frozen=True, slots=True)
 class Arm(Message):
-    """Arms the board; valid once for each handshake."""
+    """Arms the board; valid once for each handshake.
+
+    A board with a device key lets a policy drive only with the tag of its release (`sea_auth_release`).
+    """
 
     board_nonce: _Nonce
+    verdict_hash: Annotated[bytes, Wire("bytes[32]", "", "SHA-256 of the release verdict; zero = none")] = bytes(32)
+    release_tag: Annotated[bytes, Wire("bytes[32]", "", "tag of the release of HELLO's model; zero = none")] = bytes(32)
 
 
 @layout(0x12, "host")
@@ -184,6 +189,7 @@ class Status(Message):
     orders_refused: _Counter
     overruns: Annotated[int, Wire("u32", "", "times the receiver lost bytes")]
     slots_dose: Annotated[int, Wire("u32", "", "ordered pulses not given because of the dose")]
+    decisions_late: Annotated[int, Wire("u32", "", "answers of the policy that came after their start or lease")]
     toggles: Annotated[int, Wire("u32", "", "times on or off in the rolling window")]
     set_point_uA: Annotated[int, Wire("u32", "µA", "set point: the amplitude that the ramp allows now")]
     impedance_ohm: Annotated[int, Wire("u32", "ohm", "at the newest pulse; 0 = not measured")]
@@ -324,7 +330,9 @@ class Electrode(Message):
 
     token: _Token
     fault: Annotated[int, Wire("u8", "", "ElectrodeFault")]
-    residual_pC: Annotated[int, Wire("i32", "pC", "left by each pulse while UNBALANCED")]
+    residual_pC: Annotated[
+        int, Wire("i32", "pC", "left by each pulse while UNBALANCED; which one of MEMORY and HANG is meant")
+    ]
     impedance_ohm: Annotated[
         int, Wire("u32", "ohm", "of the electrode; 0 = as usual, 1000; OPEN and SHORT have their own")
     ] = 0

@@ -13,8 +13,9 @@ from envs.stimulation import DEVICE_AMPLITUDE_UA, DEVICE_WIDTH_US
 from export.chain import Chain
 from export.policy import OnnxPolicy
 from firmware_bridge.chain import no_policy
-from firmware_bridge.client import NO_MODEL
 from firmware_bridge.integer_policy import IntegerPolicy, check_format
+from firmware_bridge.permit import Permit, check_shadow, permit
+from firmware_bridge.security.keys import read_key
 from firmware_bridge.sources import open_source
 from sea_dbs.controllers import Controller, make_controller
 from sea_dbs.files import sha256_json
@@ -36,6 +37,7 @@ class SessionPlan:
     hz: float = 50.0
     duty: float = 0.5
     board: str | None = None  # kind of board to start; None: the host board
+    shadow: str | None = None  # a classical controller drives, the policy decides in its shadow
     decide_on: str = "host"  # or "board": it is told what was observed
     source: str = "plant"  # or file:RECORDING, lsl:NAME
     port: str | None = None  # None: start a board
@@ -57,7 +59,7 @@ class Parts:
 
     env: Env
     controller: Controller
-    model_hash: bytes
+    permit: Permit
     chain: Chain
     hashes: dict[str, str]
     amplitude_uA: int
@@ -65,6 +67,12 @@ class Parts:
     slot_us: int
     latency_us: int
     board_format: str | None = None  # of the policy that the board holds; None: it holds none
+    shadow: Controller | None = None  # decides beside the controller, and is not applied
+
+    @property
+    def model_hash(self) -> bytes:
+        """What the board is to be bound to."""
+        return self.permit.model_hash
 
 
 def prepare(plan: SessionPlan) -> Parts:
@@ -74,10 +82,12 @@ def prepare(plan: SessionPlan) -> Parts:
         UserError: a missing or damaged policy, a broken hash chain, an unknown controller or preset, or values that do
             not fit together.
     """
+    check_shadow(plan.shadow, plan.policy, plan.controller)
     if plan.policy is None and plan.controller is None:
         raise UserError("a session needs --policy EXPORT_DIR, or --controller NAME for a baseline")
     if plan.steps < 1:
         raise UserError(f"--steps is {plan.steps}: at least 1 decision is needed")
+    key = None if plan.key is None else read_key(plan.key)
     board_format = _check_board(plan)
     chain = no_policy() if plan.policy is None else Chain.of_folder(plan.policy)
     policy = None if plan.policy is None else OnnxPolicy(plan.policy, None if board_format else plan.precision)
@@ -101,17 +111,26 @@ def prepare(plan: SessionPlan) -> Parts:
             )
         hashes |= {"config": m.hashes.config, "weights": m.hashes.weights, "onnx": policy.model_hash}
         hashes["model"] = chain.model_hash.hex()
-    controller: Controller
-    if plan.controller is not None:
-        controller = make_controller(plan.controller, config.slots, slot_us, hz=plan.hz, duty=plan.duty, seed=plan.seed)
-    else:
-        assert policy is not None
+    decides: Controller | None = None
+    if policy is not None and plan.controller is None:
         integers = plan.decide_on == "board" or policy.precision == "int8"
-        controller = IntegerPolicy.of_export(policy.folder) if integers else policy
+        decides = IntegerPolicy.of_export(policy.folder) if integers else policy
+    drives = plan.controller or plan.shadow
+    controller = decides
+    if drives is not None:
+        controller = make_controller(drives, config.slots, slot_us, hz=plan.hz, duty=plan.duty, seed=plan.seed)
+    assert controller is not None
     return Parts(
         env=env,
         controller=controller,
-        model_hash=NO_MODEL if policy is None else chain.model_hash,
+        permit=permit(
+            plan.policy,
+            chain,
+            key,
+            drives=drives is None,
+            precision=_precision(plan, board_format, policy),
+            shadow_of=plan.shadow,
+        ),
         chain=chain,
         hashes=hashes,
         amplitude_uA=round(DEVICE_AMPLITUDE_UA if policy is None else policy.manifest.amplitude_uA),
@@ -119,7 +138,15 @@ def prepare(plan: SessionPlan) -> Parts:
         slot_us=slot_us,
         latency_us=_latency(plan, slot_us * config.slots),
         board_format=board_format,
+        shadow=decides if plan.shadow is not None else None,
     )
+
+
+def _precision(plan: SessionPlan, board_format: str | None, policy: OnnxPolicy | None) -> str:
+    """In which the policy decides; "": there is none."""
+    if plan.decide_on == "board":
+        return board_format or ""
+    return "" if policy is None else policy.precision
 
 
 def _check_board(plan: SessionPlan) -> str | None:

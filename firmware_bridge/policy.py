@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from firmware_bridge.integer_policy import IntegerPolicy
 from firmware_bridge.observation import Sampling
 from firmware_bridge.order import Order
 from firmware_bridge.recorder import DecisionRow, Recorder, blob, digest
+from firmware_bridge.records import NO_SHADOW, Shadow
 from firmware_bridge.sensing import head_of
 from sea_dbs.controllers import Action, Controller, Observation, Policy, check_observation, decide
 
@@ -67,6 +69,13 @@ class BoardPolicy:
                 `Electrode.order` raises.
         """
         checked = check_observation(observation, n=1, n_obs=self.n_obs)
+        order, logits, decide_us, values = self._ordered(checked)
+        self._record(order, checked[0], logits, decide_us, values=values)
+        self.last = order
+        return np.array([order.applied_mask], np.int8)
+
+    def _ordered(self, checked: Observation) -> tuple[Order, NDArray[np.float32] | None, int, NDArray[np.int8] | None]:
+        """Decide and order: the order, logits (slots, 2), time taken (µs), int8 observation (n_obs,)."""
         start = time.perf_counter_ns()
         logits = self.inner.logits(checked) if isinstance(self.inner, Policy) else None
         mask = self.inner.act(checked) if logits is None else decide(logits)
@@ -81,9 +90,7 @@ class BoardPolicy:
         if self.new_samples is not None:
             seen = head_of(checked[0] if values is None else values, self.sampling(self.new_samples))
         order = self.electrode.order([int(bit) for bit in mask[0]], seen)
-        self._record(order, checked[0], None if logits is None else logits[0], decide_us, values=values)
-        self.last = order
-        return np.array([order.applied_mask], np.int8)
+        return order, None if logits is None else logits[0], decide_us, values
 
     def sampling(self, new_samples: int) -> Sampling:
         """Which samples the present observation holds."""
@@ -99,6 +106,7 @@ class BoardPolicy:
         *,
         values: NDArray[np.int8] | None = None,
         differ: int | None = None,
+        shadow: Shadow = NO_SHADOW,
     ) -> None:
         seen = blob(observation)
         integers = None if order.decided is None else order.decided.logits
@@ -132,6 +140,7 @@ class BoardPolicy:
                 logits_int32=None if integers is None else integers.astype("<i4").tobytes(),
                 margins_int16=None if order.decided is None else order.decided.decision.margins,
                 logits_differ=differ,
+                **asdict(shadow),
             )
         )
         self.decisions += 1

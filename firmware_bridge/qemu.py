@@ -27,10 +27,15 @@ from firmware_bridge.board import EXIT_S, START_S, Ports, runtime_dir
 from firmware_bridge.build import cache_dir
 from firmware_bridge.images import Image
 from firmware_bridge.qemu_trace import Trace
+from firmware_bridge.security.keys import read_key, write_private
+from firmware_bridge.security.provision import count_boots, section
 from firmware_bridge.targets import LAUNCHER_BYTES, find_target, qemu
 from sea_dbs.files import atomic_write_text, writing
 
 QMP_S = 5.0  # host time within which QEMU answers its monitor
+STARTS = (
+    256  # of one power-on of a board with a key: the first, and so many resets less one; then it must be started anew
+)
 POWER_ON_STEP = 16  # resets between two power-ons that still get session numbers of their own
 ICOUNT = "shift=5,align=on,sleep=on"  # 32 ns an instruction, held back to real time
 _PTY = re.compile(r"redirected to (\S+) \(label (link|electrode)\)")
@@ -49,8 +54,19 @@ class QemuBoard:
         UserError: QEMU is not installed or does not start, or the log cannot be written.
     """
 
-    def __init__(self, image: Image, *, electrode_log: Path | None = None, power_on: int | None = None) -> None:
-        """``power_on``: number of this power-on, the upper half of session numbers; None: the next of this user."""
+    def __init__(
+        self,
+        image: Image,
+        *,
+        electrode_log: Path | None = None,
+        power_on: int | None = None,
+        key_file: Path | None = None,
+    ) -> None:
+        """``power_on``: number of this power-on, the upper half of session numbers; None: the next of this user.
+
+        ``key_file``: a device key, put into the board's memory as a programmer would: it takes signed frames alone. Its
+        starts are then counted beside that file.
+        """
         self.kind = image.board
         self.image = image
         self._folder = Path(tempfile.mkdtemp(prefix="sea-qemu-"))
@@ -62,7 +78,9 @@ class QemuBoard:
             if electrode_log is not None:
                 raw = self._folder / "electrode.raw"
                 self._trace = Trace(raw, electrode_log)
-            command = self._command(raw, next_power_on() if power_on is None else power_on)
+            key = None if key_file is None else self._provision(key_file)
+            number = 0 if key is not None else next_power_on() if power_on is None else power_on
+            command = self._command(raw, number, key)
             self.process = subprocess.Popen(
                 [sys.executable, "-I", "-S", guard.__file__, *command],
                 stdin=subprocess.PIPE,
@@ -71,6 +89,9 @@ class QemuBoard:
                 start_new_session=True,
             )
             self.port, self.electrode, _ = self._ports()
+            if key is not None:
+                self._wait_loaded()
+                key.unlink()
             self._register()
         except BaseException:
             self.close()
@@ -127,7 +148,13 @@ class QemuBoard:
             raise UserError(f"QEMU refuses '{command}': {answer['error'].get('desc')}")
         return answer.get("return")
 
-    def _command(self, raw: Path | None, power_on: int) -> list[str]:
+    def _provision(self, key_file: Path) -> Path:
+        """A file with the board's key section, its owner's alone, in a private folder; gone once it is loaded."""
+        path = self._folder / "key-section"
+        write_private(path, section(read_key(key_file), count_boots(key_file, STARTS), STARTS))
+        return path
+
+    def _command(self, raw: Path | None, power_on: int, key: Path | None) -> list[str]:
         target = find_target(self.kind)
         assert target.machine is not None
         ram = target.memory("RAM")
@@ -140,6 +167,7 @@ class QemuBoard:
             *("-qmp", f"unix:{self._folder / 'qmp'},server=on,wait=off"),
             *(("-icount", ICOUNT) if self.image.steady else ()),
             *("-device", f"loader,addr={ram.origin + ram.size - LAUNCHER_BYTES:#x},data={power_on},data-len=4"),
+            *(() if key is None else ("-device", f"loader,file={key},addr={target.key_address:#x},force-raw=on")),
         ]
 
     def _ports(self) -> Ports:
@@ -160,6 +188,26 @@ class QemuBoard:
             lines = said.decode(errors="replace").splitlines() or ["it said nothing"]
             raise UserError(f"the emulator of {self.kind} did not start: {lines[-1]}")
         return Ports(found["link"], found["electrode"], self.kind)
+
+    def _wait_loaded(self) -> None:
+        """Until the monitor answers: it does so only once all files are read."""
+        end = time.monotonic() + START_S
+        while True:
+            try:
+                self.qmp("query-status")
+                return
+            except UserError:
+                assert self.process is not None
+                if self.process.poll() is not None or time.monotonic() > end:
+                    raise UserError(f"the emulator of {self.kind} did not start: {self._said()}") from None
+                time.sleep(0.01)
+
+    def _said(self) -> str:
+        assert self.process is not None
+        assert self.process.stdout is not None
+        os.set_blocking(self.process.stdout.fileno(), False)
+        lines = (self.process.stdout.read() or b"").decode(errors="replace").splitlines()
+        return lines[-1] if lines else "it said nothing"
 
     def _register(self) -> None:
         assert self.process is not None

@@ -1,6 +1,6 @@
 """The record of a session: one SQLite file in WAL mode, readable while it is written and after ``kill -9``.
 
-Six tables, documented in `records.SCHEMA`; the comments stay in the file (``sqlite3 session.sqlite .schema``):
+Six tables, documented in `sea_dbs.recording_schema`, whose comments stay in the file (``sqlite3 FILE .schema``):
 
 - ``session``: one row. What ran: seed, preset, configuration, versions, the chain of hashes, and how it ended.
 - ``decisions``: one row a decision. WHY: observation, logits, decision, clamp or refusal, applied values, times, and
@@ -28,14 +28,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from export.chain import Chain
 from firmware_bridge import chain as chains
 from firmware_bridge.record_file import RecordFile
-from firmware_bridge.records import SCHEMA, ClockRow, DecisionRow, Outcome, PulseRow, blob, digest
-from sea_dbs.report.session_data import SCHEMA_VERSION  # also PRAGMA user_version of the file
+from firmware_bridge.records import ClockRow, DecisionRow, Outcome, PulseRow, blob, digest
+from sea_dbs.recording_schema import SCHEMA, SCHEMA_VERSION  # the version is also PRAGMA user_version of the file
 
 __all__ = [
-    "SCHEMA",
     "SESSION_FILE",
     "ClockRow",
     "DecisionRow",
@@ -58,6 +60,7 @@ class Listener(Protocol):
     def pulses(self, rows: Sequence[PulseRow]) -> None: ...
     def event(self, device_us: int, kind: str, text: str, code: int | None) -> None: ...
     def clock(self, row: ClockRow) -> None: ...
+    def lfp(self, device_us: NDArray[np.int64], values: NDArray[np.float64]) -> None: ...
 
 
 class Recorder:
@@ -75,7 +78,7 @@ class Recorder:
 
     def __init__(self, path: Path, session: Mapping[str, Any], listeners: Sequence[Listener] = ()) -> None:
         self.listeners = list(listeners)
-        self._file = RecordFile(path, f"{SCHEMA} {chains.SCHEMA} PRAGMA user_version = {SCHEMA_VERSION};")
+        self._file = RecordFile(path, f"{SCHEMA} PRAGMA user_version = {SCHEMA_VERSION};")
         try:
             self._insert("session", {"id": 1, "schema_version": SCHEMA_VERSION, **session})
             self.flush()
@@ -162,6 +165,11 @@ class Recorder:
         self.tick()
         for listener in self.listeners:
             listener.clock(row)
+
+    def lfp(self, device_us: NDArray[np.int64], values: NDArray[np.float64]) -> None:
+        """The plant's LFP proxy (µA/cm²), each value with its time, (n,): heard, not written: the seed gives it."""
+        for listener in self.listeners:
+            listener.lfp(device_us, values)
 
     def tick(self) -> None:
         """Commit if it is time; called once a slot."""

@@ -27,7 +27,7 @@ from firmware_bridge.boards import Board, start_board
 from firmware_bridge.client import BoardClient
 from firmware_bridge.codes import Feature
 from firmware_bridge.deciding import DecidingBoard
-from firmware_bridge.electrode import BENCH_MODE, LEASE_MS, Electrode, shake_hands
+from firmware_bridge.electrode import LEASE_MS, Electrode, shake_hands
 from firmware_bridge.integer_policy import IntegerPolicy
 from firmware_bridge.links import SerialLink
 from firmware_bridge.messages import HelloAck
@@ -36,6 +36,7 @@ from firmware_bridge.plan import Parts, SessionPlan, emulated, prepare
 from firmware_bridge.policy import BoardPolicy
 from firmware_bridge.recorder import SESSION_FILE, Outcome, Recorder, blob
 from firmware_bridge.security.keys import read_key
+from firmware_bridge.shadow import Shadowed
 from firmware_bridge.signals import deaf, interruptible
 from firmware_bridge.sources import NO_PLANT, source_of
 from firmware_bridge.streams import LslStreams
@@ -77,7 +78,8 @@ def run_parts(plan: SessionPlan, parts: Parts) -> dict[str, Any]:
         client = stack.enter_context(
             BoardClient(SerialLink(port), key=None if plan.key is None else read_key(plan.key))
         )
-        ack = shake_hands(client, bench, parts.model_hash)
+        permit = parts.permit
+        ack = shake_hands(client, bench, permit.model_hash, shadow=permit.shadow)
         if plan.decide_on == "board" and not ack.features & Feature.DECIDES:
             raise UserError(
                 f"the board at {port} holds no policy and cannot decide: start it with "
@@ -89,7 +91,9 @@ def run_parts(plan: SessionPlan, parts: Parts) -> dict[str, Any]:
         row = _session_row(plan, parts, ack, kind)
         recorder = stack.enter_context(Recorder(path, row))
         if plan.lsl:
-            recorder.listeners.append(stack.enter_context(LslStreams(row, base_env(parts.env).config.stride_ms)))
+            recorder.listeners.append(
+                stack.enter_context(LslStreams(row, base_env(parts.env).config.stride_ms, lfp=has_lfp(parts)))
+            )
         recorder.chain(parts.chain, ack.firmware_build, image, plan.policy)
         electrode = Electrode(
             client,
@@ -100,7 +104,7 @@ def run_parts(plan: SessionPlan, parts: Parts) -> dict[str, Any]:
             width_us=parts.width_us,
             latency_us=parts.latency_us,
             slots=base_env(parts.env).config.slots,
-            model_hash=parts.model_hash,
+            permit=permit,
         )
         recorder.event(bench.now_us, "handshake", f"firmware {ack.firmware_build.hex()[:12]}")
         try:
@@ -136,10 +140,14 @@ def closed_loop(parts: Parts, electrode: Electrode, recorder: Recorder, plan: Se
     offset_us = electrode.synchronise()
     if (source := source_of(parts.env)) is not None:  # its clock is at 0 where its newest sample was taken
         recorder.event(offset_us, "source", f"{source.source.name}; {NO_PLANT}")
-        offset_us = electrode.offset_us = offset_us - source.age_us()
+        offset_us = electrode.clock.offset_us = offset_us - source.age_us()
+    if plan.lsl and has_lfp(parts):
+        base.lfp_listener = lambda plant_us, values: recorder.lfp(plant_us + offset_us, values)
+    elif plan.lsl and not plan.quiet:
+        sys.stderr.write(f"no LSL outlet 'lfp': the source {plan.source} gives no LFP\n")
     recorder.set_session(offset_us=offset_us, P_beta_first=start.infos[0]["P_beta"])
     if not plan.quiet:
-        sys.stderr.write(f"{BENCH_MODE}\n")
+        sys.stderr.write(f"{parts.permit.mode}\n")
         if plan.policy is not None and plan.controller is not None:
             sys.stderr.write(f"{plan.controller} decides: of the policy {plan.policy} only plant and pulse are used\n")
     with progress("session", plan.steps, quiet=plan.quiet) as bar:
@@ -157,10 +165,27 @@ def closed_loop(parts: Parts, electrode: Electrode, recorder: Recorder, plan: Se
     recorder.set_session(final_observation=blob(step.next_observation[0]))
 
 
+def has_lfp(parts: Parts) -> bool:
+    """Whether the source is a plant that gives the LFP; a file or a stream has none, nor has the kernel reference."""
+    return source_of(parts.env) is None and base_env(parts.env).config.kernel == "fast"
+
+
 def _controller(parts: Parts, electrode: Electrode, recorder: Recorder, plan: SessionPlan) -> BoardPolicy:
     """Who decides: the host, or the board."""
     config = base_env(parts.env).config
     new_samples = round(config.decision_ms / config.stride_ms)
+    if parts.shadow is not None:
+        return Shadowed(
+            parts.controller,
+            parts.shadow,
+            electrode,
+            recorder,
+            slots=config.slots,
+            n_obs=config.n_obs,
+            new_samples=new_samples,
+            on_board=plan.decide_on == "board",
+            checked=parts.board_format == "int8",
+        )
     if plan.decide_on == "host":
         return BoardPolicy(
             parts.controller,
@@ -186,7 +211,7 @@ def _state_line(info: dict[str, Any], electrode: Electrode) -> str:
     """What stands beside the progress bar after a decision."""
     pulses = f"{info['pulses']} ({electrode.pulse_count})"
     line = f"P_beta {info['P_beta']:.0f}  pulses {pulses}  {electrode.state.name}"
-    return f"{line}  deadline misses {electrode.deadline_misses}" if electrode.deadline_misses else line
+    return f"{line}  deadline misses {electrode.orders.deadline_misses}" if electrode.orders.deadline_misses else line
 
 
 class StopAtEnd:
@@ -281,7 +306,9 @@ def _session_row(plan: SessionPlan, parts: Parts, ack: HelloAck, kind: str) -> d
         "firmware": ack.firmware_build.hex(),
     }
     return {
-        "mode": BENCH_MODE,
+        "mode": parts.permit.mode,
+        "shadow": None if parts.shadow is None else parts.shadow.name,
+        "release": None if (held := parts.permit.as_json()) is None else json.dumps(held, sort_keys=True),
         "host_started": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "seed": plan.seed,
         "preset": config.preset,

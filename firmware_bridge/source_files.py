@@ -72,10 +72,12 @@ def _session(path: Path, config: EnvConfig) -> list[Observation]:
     data = read_session(path)
     session, rows = data.session, data.decisions
     slot_us = round(config.slot_ms * 1000)
-    found = (session["n_obs"], session["slots"], session["slot_us"], float(data.environment.get("stride_ms", 0.0)))
+    found = (session["n_obs"], session["slots"], session["slot_us"], round(1e3 * data.stride_s, 9))
     wanted = (config.n_obs, config.slots, slot_us, config.stride_ms)
     if found != wanted:
         raise UserError(f"{path} was recorded with (n_obs, slots, slot_us, stride_ms) = {found}, this needs {wanted}")
+    if not data.observes_beta:
+        raise UserError(f"{path} was recorded by a policy that observed no P_beta of sliding windows: none is in it")
     length = slot_us * config.slots
     for before, after in pairwise(rows):
         gap = after["plant_us"] - before["plant_us"]
@@ -85,9 +87,6 @@ def _session(path: Path, config: EnvConfig) -> list[Observation]:
     blobs = [row["observation"] for row in rows]
     if session["final_observation"] is not None:
         blobs.append(session["final_observation"])
-    for i, data_blob in enumerate(blobs):
-        if not isinstance(data_blob, bytes) or len(data_blob) != 4 * config.n_obs:
-            raise UserError(f"{path}: observation {i} is damaged")
     return [np.frombuffer(data_blob, "<f4").astype(np.float32) for data_blob in blobs]
 
 

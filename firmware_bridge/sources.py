@@ -126,13 +126,20 @@ def open_source(spec: str, config: EnvConfig, *, steps: int, realtime: bool = Fa
         realtime: whether the session keeps real time, as a stream must.
 
     Raises:
-        UserError: an unknown source, one that does not fit the preset, or too few samples for ``steps``.
+        UserError: an unknown source, one that does not fit the preset or cannot give what it observes, or too few
+            samples for ``steps``.
     """
     kind, _, rest = spec.partition(":")
     if spec == PLANT:
         return with_layers(BasalGangliaEnv(config))
     if kind not in ("file", "lsl") or not rest:
         raise UserError(f"--source is '{spec}': plant, file:RECORDING or lsl:NAME is expected")
+    if (config.obs, config.view) != ("gpi", "trace"):
+        seen = "the STN's LFP" if config.obs == "lfp" else "the GPi"
+        how = " in single slots" if config.view == "slots" else ""
+        raise UserError(
+            f"--source {spec} gives P_beta of sliding windows, but {seen}{how} is observed: plant alone gives it"
+        )
     source: Source
     if kind == "file":
         from firmware_bridge.source_files import open_file

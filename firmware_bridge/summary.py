@@ -10,6 +10,7 @@ import numpy as np
 
 from envs.stimulation import DEVICE_AMPLITUDE_UA, DEVICE_WIDTH_US
 from firmware_bridge.audit import audit
+from sea_dbs.report import release, shadow
 from sea_dbs.report.session_data import SessionData, read_session
 
 SPLIT_IS = (
@@ -38,6 +39,8 @@ def summarise(path: Path) -> dict[str, Any]:
     continuous_uC = CONTINUOUS_HZ * seconds * DEVICE_AMPLITUDE_UA * DEVICE_WIDTH_US * 1e-6
     return {
         "mode": session["mode"],
+        "release": None if (signed := release.held(data)) is None else signed._asdict(),
+        "shadow": shadow.facts(data),
         "outcome": session["outcome"] or "the host died before the session ended",
         "seed": session["seed"],
         "preset": session["preset"],

@@ -10,17 +10,20 @@ from typing import Any
 from envs.errors import UserError
 from export import chain as policy_chain
 from export.chain import CHAIN, ONNX, QUANTISED, SOURCE, START, TRAINING, Link
-from export.manifest import MANIFEST
+from export.manifest import MANIFEST, Release
+from export.manifest import load as load_manifest
 from firmware_bridge.chain import IMAGE, SESSION, SESSION_LINKS, digest_rows, read_links
-from firmware_bridge.images import Image
+from firmware_bridge.images import Image, derived
 from firmware_bridge.named_images import file_of, image_broken, named_images
 from firmware_bridge.recorder import SESSION_FILE
-from firmware_bridge.rederive import came_again, compiled, derived
+from firmware_bridge.rederive import came_again, compiled
+from firmware_bridge.release.verdict import broken, words
 from sea_dbs.config import load_config
 from sea_dbs.files import sha256_file
 from sea_dbs.recording_file import open_recording
 from sea_dbs.report.session_data import SessionData, read_session
 
+RELEASE = "release"  # no link of the chain: it signs the chain's head
 HELD, BROKEN, UNREACHED, ABSENT, OPEN = "held", "broken", "not reachable", "absent", "not closed"
 
 
@@ -42,6 +45,7 @@ class Trace:
     recording: str
     model_hash: str = ""
     outcome: str | None = None
+    mode: str = ""  # by what right it drove
     rows: list[Row] = field(default_factory=list)
 
     @property
@@ -63,6 +67,7 @@ class Trace:
             "recording": self.recording,
             "outcome": self.outcome,
             "model_hash": self.model_hash,
+            "mode": self.mode,
             "closed": self.closed,
             "broken": self.broken,
             "links": [vars(row) for row in self.rows],
@@ -88,7 +93,7 @@ def trace(session: Path, export: Path | None = None, run: Path | None = None, *,
         rows_digest = digest_rows(db)
     if not recorded and not damaged:
         raise UserError(f"{path} holds no chain: it was recorded by an older version")
-    result = Trace(str(path), outcome=data.session["outcome"])
+    result = Trace(str(path), outcome=data.session["outcome"], mode=data.session["mode"])
     if SOURCE in recorded:
         result.model_hash = recorded[SOURCE].hash.hex()
     reach = Reach(export or place, explicit=export is not None, run=run)
@@ -96,6 +101,8 @@ def trace(session: Path, export: Path | None = None, run: Path | None = None, *,
     for name in SESSION_LINKS:
         link = recorded.get(name)
         if name == SESSION:
+            if data.session["release"] is not None:
+                result.rows.append(_release(data.session["release"], result.model_hash, reach))
             result.rows += _session(link, before, rows_digest, data)
         elif link is None:
             result.rows.append(Row(name, "", "", BROKEN, damaged.get(name, "the recording does not name it")))
@@ -248,6 +255,27 @@ def _image(link: Link, recorded: dict[str, Link], data: SessionData, reach: Reac
             wrong = image_broken(image, recorded) if image.sha256 == sha else other
             return [Row(IMAGE, file, sha, BROKEN if wrong else HELD, wrong or "computed again")]
     return [Row(IMAGE, link.note, sha, UNREACHED, "as the board reported it; no export folder within reach names it")]
+
+
+def _release(recorded: str, model_hash: str, reach: Reach) -> Row:
+    """The verdict that the board was armed with: whether it holds, and stands in the export's manifest."""
+    try:
+        release = Release.model_validate_json(recorded)
+        said = words(release.verdict)
+    except (ValueError, KeyError, TypeError):
+        return Row(RELEASE, "verdict", "", BROKEN, "the recording's release is damaged")
+    sha, signed = release.verdict_sha256, f"{said}; signed by the key {release.key}"
+    if why := broken(release, bytes.fromhex(model_hash), None):
+        return Row(RELEASE, "verdict", sha, BROKEN, why)
+    if reach.export is None:
+        return Row(RELEASE, "verdict", sha, UNREACHED, f"{signed}; pass --export DIR")
+    try:
+        there = load_manifest(reach.export).release
+    except UserError as error:
+        return Row(RELEASE, "verdict", sha, BROKEN, str(error))
+    if there != release:
+        return Row(RELEASE, "verdict", sha, UNREACHED, f"{signed}; the export was released anew since, or not at all")
+    return Row(RELEASE, "verdict", sha, HELD, f"{signed}; as in {MANIFEST}")
 
 
 def _rebuilt(rows: list[Row], recorded: dict[str, Link], reach: Reach) -> list[Row]:

@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from envs.errors import UserError
+from sea_dbs.recording_schema import check
 
 MAX_BYTES = 1 << 30  # ten hours of `paper` decisions take a tenth
 MAX_VALUE_BYTES = 64 << 20  # one value, and one statement
@@ -21,12 +22,14 @@ _READS = frozenset(
 def open_recording(path: Path) -> Iterator[sqlite3.Connection]:
     """A read-only connection to a file of plain tables.
 
-    The schema is not trusted: a file with a view, a trigger, a virtual table or a computed column is refused, the
-    connection may only read, and neither the file nor one value in it may be larger than `MAX_BYTES` and
+    What it reads is one state of the file, held to `sea_dbs.recording_schema`: a value of a wrong type is found here.
+    The file's own layout is not trusted: one with a view, a trigger, a virtual table or a computed column is refused,
+    the connection may only read, and neither the file nor one value in it may be larger than `MAX_BYTES` and
     `MAX_VALUE_BYTES`. Errors of the caller's own statements come out as sentences too.
 
     Raises:
-        UserError: missing, too large, no SQLite file, damaged, or it holds more than plain tables.
+        UserError: missing, too large, no SQLite file, damaged, a value that is not what its column says, or it holds
+            more than plain tables.
     """
     if not path.is_file():
         raise UserError(f"there is no recording {path}")
@@ -39,7 +42,9 @@ def open_recording(path: Path) -> Iterator[sqlite3.Connection]:
             for pragma in ("trusted_schema = OFF", "query_only = ON", "cell_size_check = ON"):
                 db.execute(f"PRAGMA {pragma}")
             db.set_authorizer(_may)
+            db.execute("BEGIN")  # one state of a file that may still be written
             _check_schema(db, path)
+            check(db, path)
             yield db
     except sqlite3.Error as error:
         raise UserError(f"{path} is no recording of a session, or damaged: {error}") from None

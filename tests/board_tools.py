@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,13 +86,16 @@ def dump_source() -> str:
 def harness() -> ctypes.CDLL:
     """The core in this process."""
     flags = (*WARNINGS, "-O1", "-fPIC", "-shared", *NO_RAMP)
-    library = ctypes.CDLL(str(compiled("harness.so", [HERE / "harness.c"], flags, dump_source())))
+    counted = os.environ.get("SEA_HARNESS")  # built by tests/analysis/coverage.py
+    library = ctypes.CDLL(counted or str(compiled("harness.so", [HERE / "harness.c"], flags, dump_source())))
     library.harness_reset.argtypes = [ctypes.c_bool, ctypes.c_uint32, ctypes.c_uint32]
     library.harness_key.argtypes = [ctypes.c_char_p, ctypes.c_bool, ctypes.c_uint32]
     library.harness_to_decide.argtypes = [ctypes.POINTER(ctypes.c_void_p)]
     library.harness_decided.argtypes = [ctypes.c_void_p, ctypes.c_bool, ctypes.c_uint64]
     library.harness_init_policy.argtypes = [ctypes.c_uint16, ctypes.c_uint16]
     library.harness_core_size.restype = ctypes.c_size_t
+    library.harness_flip.argtypes = [ctypes.c_uint, ctypes.c_size_t, ctypes.c_uint]
+    library.harness_flip.restype = ctypes.c_size_t
     library.harness_feed.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint64]
     library.harness_run_before.argtypes = [ctypes.c_uint64]
     library.harness_take_out.argtypes = [ctypes.c_char_p]

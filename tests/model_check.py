@@ -15,7 +15,7 @@ MODEL = Path(__file__).parent / "firmware" / "model.c"
 #: Windows and counts are shortened, so that the states are few; the resistance is raised, so that the small pulses of
 #: the model reach the cap of the dose. Ramp, ranges, lease and electrode are as compiled into the boards.
 SCALED = {"WINDOW_US": 50_000, "WINDOW_BUCKETS": 1, "TOGGLE_GAP_US": 100_000, "TOGGLES_MAX": 4, "OVERRUNS_MAX": 2,
-          "NOT_FINITE_MAX": 2, "SENSING_MAX": 2, "DOSE_OHM": 400_000}  # fmt: skip
+          "NOT_FINITE_MAX": 2, "INFERENCE_MAX": 2, "SENSING_MAX": 2, "DOSE_OHM": 400_000}  # fmt: skip
 FLAGS = ("-std=c11", "-O2", "-DSEA_OBSERVATION_MAX=8", "-DSEA_DECIDED_SLOTS_MAX=2")
 
 

@@ -1,16 +1,20 @@
 """An attacker on the wire of an authenticated session: hears all, sends what it likes, holds no key.
 
-``python -m tests.security_attack 1000000`` prints the counts.
+``python -m tests.security_attack 1000000`` prints the counts as JSON, of the core in this process;
+``python -m tests.security_attack --board qemu-m4f 1000`` those of a running board, judged at its electrode (exit code 1
+where one frame was applied, or not counted).
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
 import sys
 import zlib
 from typing import NamedTuple
 
+from firmware_bridge.boards import BOARDS
 from firmware_bridge.codec import cobs_decode, cobs_encode, encode
 from firmware_bridge.codes import State
 from firmware_bridge.connection import Connection, Received
@@ -165,5 +169,23 @@ def swap(frame: bytes, owner: Owner, draw: random.Random) -> bytes:
     return b"\0" + cobs_encode(changed + zlib.crc32(changed, SCHEMA_SEED).to_bytes(4, "little")) + b"\0"
 
 
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Hostile frames at a board with a key; prints JSON.")
+    parser.add_argument("frames", type=int)
+    parser.add_argument("--board", choices=BOARDS, help="Start and attack this one; without: the core in this process.")
+    parser.add_argument("--seed", type=int, default=2)
+    asked = parser.parse_args()
+    if asked.board is None:
+        said = attack(asked.frames, asked.seed)._asdict()
+        passed = said["applied"] == 0
+    else:
+        from tests.security_wire import attack_board
+
+        said = attack_board(asked.board, asked.frames, asked.seed)
+        passed = said["passed"]
+    sys.stdout.write(json.dumps(said) + "\n")
+    return 0 if passed else 1
+
+
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(attack(int(sys.argv[1]), seed=2)._asdict()) + "\n")
+    sys.exit(main())

@@ -40,8 +40,9 @@ def test_no_state_of_the_core_leads_outside_the_envelope(model: Path, arguments:
         ),
         ((), "cause = SEA_CAUSE_OPEN;", "cause = 0;", "a fault of the output did not lead to SAFE_OFF"),
         ((), "core->armable = false; /*", "/*", "armed without a fresh handshake"),
+        ((), "sum(core) != core->seal", "false", "changed memory did not lead to SAFE_OFF"),
     ],
-    ids=["ramp", "lease", "balance", "SAFE_OFF", "ground", "dose", "open", "armable"],
+    ids=["ramp", "lease", "balance", "SAFE_OFF", "ground", "dose", "open", "armable", "memory"],
 )
 def test_a_broken_core_is_found(tmp_path: Path, flags: tuple[str, ...], right: str, wrong: str, verdict: str) -> None:
     done = check(compile_model(tmp_path, flags, right, wrong))

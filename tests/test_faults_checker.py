@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from firmware_bridge.faults import checker
-from firmware_bridge.faults.checker import Expectation, check, expected
+from firmware_bridge.faults import checker, expectation
+from firmware_bridge.faults.checker import check
+from firmware_bridge.faults.expectation import Expectation, expected
 
 Line = dict[str, Any]
 LEASE_US = 300_000
@@ -135,6 +136,39 @@ def fallback_for_ever(lines: list[Line]) -> None:
     lines[here:] = [pulse(902_000 + LEASE_US + 5_200_000, 100)]
 
 
+def falls_slowly_in_fallback(lines: list[Line]) -> None:
+    lines.insert(at(lines, "FALLBACK") + 1, pulse(902_000 + LEASE_US + 8_000, 590))
+
+
+def open_and_goes_on(lines: list[Line]) -> None:
+    for line in [line for line in lines if "pulse" in line][20:]:
+        line["pulse"]["peak_uV"] = 10_000_000
+
+
+def short_and_goes_on(lines: list[Line]) -> None:
+    for line in [line for line in lines if "pulse" in line][20:]:
+        line["pulse"]["peak_uV"] = 10 * -line["pulse"]["uA"][0]
+
+
+def goes_on_after_one_bad_voltage(lines: list[Line]) -> None:
+    given = [line for line in lines if "pulse" in line]
+    for line in given:
+        line["pulse"]["peak_uV"] = 1_000 * -line["pulse"]["uA"][0]
+    given[20]["pulse"]["peak_uV"] = 9_500_001
+
+
+def not_grounded_while_idle(lines: list[Line]) -> None:
+    lines.append({"at_us": 500, "grounded": False, "in": "IDLE"})
+
+
+def not_grounded_in_fallback(lines: list[Line]) -> None:
+    lines.append({"at_us": 1_210_000, "grounded": False, "in": "FALLBACK"})
+
+
+def grounded_in_the_loop(lines: list[Line]) -> None:
+    lines.append({"at_us": 600_000, "grounded": True, "in": "CLOSED_LOOP"})
+
+
 def arms_itself(lines: list[Line]) -> None:
     lines[at(lines, "ARMED")]["cause"] = "LEASE_ENDED"
 
@@ -173,8 +207,15 @@ BAD: list[tuple[Callable[[list[Line]], None], str]] = [
     (late_fallback, "lease"),
     (pulses_while_idle, "state"),
     (pulses_while_armed, "state"),
-    (rises_in_fallback, "ramp"),
-    (fallback_for_ever, "ramp"),
+    (rises_in_fallback, "fallback"),
+    (falls_slowly_in_fallback, "fallback"),
+    (fallback_for_ever, "fallback"),
+    (open_and_goes_on, "compliance"),
+    (short_and_goes_on, "compliance"),
+    (goes_on_after_one_bad_voltage, "compliance"),
+    (not_grounded_while_idle, "grounded"),
+    (not_grounded_in_fallback, "grounded"),
+    (grounded_in_the_loop, "grounded"),
     (arms_itself, "state"),
     (orders_from_fallback, "state"),
     (leaves_safe_off_by_itself, "re-arm"),
@@ -201,6 +242,116 @@ def test_charge_is_judged_by_density_and_by_shannon(uA: int, us: int, rule: str)
     assert rule in {finding.rule for finding in check(lines, limits)}
 
 
+@pytest.mark.parametrize(("bad", "rule"), [(3, set()), (4, {"compliance"})])
+def test_three_pulses_may_find_out_that_the_electrode_broke(bad: int, rule: set[str]) -> None:
+    lines = [state(0, "IDLE", "POWER_ON"), state(1, "ARMED", "ARMED_BY_HOST"), state(2, "CLOSED_LOOP", "ORDERED")]
+    lines += [lease(2, 900_000)]
+    lines += [pulse(20_000 * k, 10 * k, peak_uV=10_000 * k if k < 5 else 9_600_000) for k in range(1, 5 + bad)]
+    lines += [state(250_000, "SAFE_OFF", "COMPLIANCE"), state(260_000, "IDLE", "PERSON")]
+    lines += [state(270_000, "ARMED", "ARMED_BY_HOST"), state(280_000, "CLOSED_LOOP", "ORDERED")]
+    lines += [lease(280_000, 900_000), pulse(300_000, 10, peak_uV=10_000)]  # a person was there
+    assert rules(lines) == rule
+
+
+def train(uA: int, us: int, period_us: int, seconds: float, **other: Any) -> list[Line]:
+    """Pulses at their full amplitude from the start, with a lease that is renewed."""
+    lines = [state(0, "IDLE", "POWER_ON"), state(1, "ARMED", "ARMED_BY_HOST"), state(2, "CLOSED_LOOP", "ORDERED")]
+    for t in range(period_us, int(seconds * 1e6), period_us):
+        lines += [lease(t, t + 900_000), pulse(t, uA, us, **other)]
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("uA", "us", "period_us", "ohm", "breaks"),
+    [
+        (5_000, 60, 6_000, 0, False),  # 250.0 µW
+        (5_000, 60, 5_900, 0, True),
+        (5_000, 60, 6_000, 1_100, True),
+        (5_000, 60, 6_000, 500, False),  # R is never less than 1 kohm
+        (5_000, 120, 5_406, 1_000, True),
+        (2_000, 60, 7_692, 1_000, False),  # 31.2 µW
+    ],
+)
+def test_the_dose_is_the_mean_of_a_rolling_window(uA: int, us: int, period_us: int, ohm: int, breaks: bool) -> None:
+    limits = checker.numbers() | {"ramp_slack_uA": 10_000}
+    lines = train(uA, us, period_us, 12, peak_uV=ohm * uA)
+    found = [finding for finding in check(lines, limits) if finding.rule == "dose"]
+    assert bool(found) == breaks
+    assert {finding.rule for finding in check(lines, limits)} <= {"dose"}
+    if breaks:
+        assert found[0].t_us > 4_000_000, "only when the window has filled"
+
+
+def test_a_loop_that_switches_on_too_often_is_found() -> None:
+    def cycles(n: int, period_us: int) -> list[Line]:
+        starts = [2_000 + k * period_us + i * 20_000 for k in range(n) for i in range(3)]
+        given = [state(0, "IDLE", "POWER_ON"), state(1, "ARMED", "ARMED_BY_HOST"), state(2, "CLOSED_LOOP", "ORDERED")]
+        for t in starts:
+            given += [lease(t, t + 900_000), pulse(t, 1)]
+        return given
+
+    assert rules(cycles(21, 450_000)) == set(), "nobody knows what was before the first"
+    assert rules(cycles(22, 450_000)) == {"toggles"}
+    assert rules(cycles(60, 550_000)) == set(), "18 in any ten seconds"
+    slow = train(1, 60, 400_000, 30)
+    assert rules(slow) == set(), "a slow train is not switched"
+
+
+SETTING = {"amplitude_uA": 200, "width_us": 60, "period_us": 20_000}
+
+
+def with_setting(change: Callable[[list[Line]], None] | None = None) -> set[str]:
+    """From 600 µA down to the approved 200 µA in 0.4 s, and on for six seconds."""
+    lines = good()
+    here = at(lines, "FALLBACK")
+    entered = lines[here]["t_us"]
+    lines[here + 2 :] = [
+        pulse(t, max(200, 600 - (t - entered) // 1_000)) for t in range(entered + 15_000, 7_200_000, 20_000)
+    ]
+    lines.append({"at_us": 2_000_000, "grounded": False, "in": "FALLBACK"})
+    if change is not None:
+        change(lines)
+    return {finding.rule for finding in check(lines, checker.numbers() | {"fallback_setting": SETTING})}
+
+
+def wider(lines: list[Line]) -> None:
+    lines[-50]["pulse"]["us"] = [70, 70]
+
+
+def more_often(lines: list[Line]) -> None:
+    lines.insert(-50, pulse(lines[-50]["t_us"] - 10_000, 200))
+
+
+def stronger(lines: list[Line]) -> None:
+    lines[-200]["pulse"]["uA"] = [-800, 800]
+
+
+def never_down(lines: list[Line]) -> None:
+    here = at(lines, "FALLBACK") + 2
+    for line in lines[here:-1]:
+        line["pulse"]["uA"] = [-600, 600]
+
+
+def falls_at_once(lines: list[Line]) -> None:
+    here = at(lines, "FALLBACK") + 2
+    for line in lines[here + 1 : -1]:
+        line["pulse"]["uA"] = [-200, 200]
+
+
+def grounded_all_the_same(lines: list[Line]) -> None:
+    lines[-1]["grounded"] = True
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [(wider, "fallback"), (more_often, "fallback"), (stronger, "ramp"), (never_down, "ramp"), (falls_at_once, "ramp"),
+     (grounded_all_the_same, "grounded")],
+)  # fmt: skip
+def test_only_the_approved_setting_is_given_in_fallback(change: Callable[[list[Line]], None], rule: str) -> None:
+    assert with_setting() == set()
+    assert rule in with_setting(change)
+
+
 def test_a_restart_is_no_breach() -> None:
     lines = [*good(), state(1_000, "IDLE", "RESET"), state(2_000, "ARMED", "ARMED_BY_HOST")]
     assert check(lines) == []
@@ -221,20 +372,27 @@ def test_a_reaction_that_is_missing_late_or_for_another_cause_is_found() -> None
     assert [finding.rule for finding in expected(lines, other)] == ["cause"]
     soon = Expectation(after_us=fault, state="FALLBACK", within_us=100_000)
     assert [finding.rule for finding in expected(lines, soon)] == ["late"]
+    more = Expectation(after_us=fault, pulses_min=1_000)
+    assert [finding.rule for finding in expected(lines, more)] == ["pulses"]
     still = Expectation(after_us=fault, stays="CLOSED_LOOP", pulses_max=3)
     assert {finding.rule for finding in expected(lines, still)} == {"pulses", "state"}
 
 
-def test_it_shares_no_code_with_what_it_checks() -> None:
-    source = Path(checker.__file__)
-    imported = {
+def imports(module: Any) -> set[str | None]:
+    return {
         name.name if isinstance(node, ast.Import) else node.module
-        for node in ast.walk(ast.parse(source.read_text()))
+        for node in ast.walk(ast.parse(Path(module.__file__).read_text()))
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in node.names
     }
-    assert imported == {"__future__", "math", "collections.abc", "dataclasses", "pathlib", "typing", "yaml"}
+
+
+def test_it_shares_no_code_with_what_it_checks() -> None:
+    library = {"__future__", "math", "collections", "collections.abc", "dataclasses", "pathlib", "typing", "yaml"}
+    assert imports(checker) == library
+    assert imports(expectation) <= library | {"firmware_bridge.faults.checker"}
     # and it runs where nothing of this project can be imported
+    source = Path(checker.__file__)
     alone = (
         "import importlib.util as u, sys; s = u.spec_from_file_location('checker', sys.argv[1]);"
         "m = u.module_from_spec(s); sys.modules['checker'] = m; s.loader.exec_module(m);"

@@ -12,9 +12,13 @@ from typer.testing import CliRunner
 from envs.errors import UserError
 from firmware_bridge.faults import link as faulty
 from firmware_bridge.faults.catalogue import choose, load
+from firmware_bridge.faults.docs import BEGIN, END, PAGE, write_docs
 from firmware_bridge.faults.outcome import INJECTIONS
-from firmware_bridge.faults.run import ABSENT, FAIL, PASS, RowResult, Settings, run_rows
+from firmware_bridge.faults.rig import Rig
+from firmware_bridge.faults.run import ABSENT, FAIL, PASS, RowResult, Settings, run_rows, run_trial
 from firmware_bridge.faults.soak import ROWS, soak
+from firmware_bridge.faults.tables import head
+from firmware_bridge.images import FixedSetting
 from firmware_bridge.links import LoopbackLink
 from sea_dbs.cli.app import app
 
@@ -55,6 +59,26 @@ def test_a_broken_board_is_caught(broken: str, rule: str) -> None:
     [result] = run_rows(choose(["cable_pulled"]), Settings("host", trials=1, broken=broken))
     assert result.verdict == FAIL
     assert any(f": {rule} at " in problem for problem in result.problems), result.problems
+
+
+def test_a_setting_that_nobody_approved_is_caught() -> None:
+    """The board was built with another setting for FALLBACK than the one that was approved."""
+    [row] = choose(["fallback_setting"])
+    with Rig("host", fixed=FixedSetting(500, 90, 15_000)) as rig:
+        rig.rules["fallback_setting"] = row.setting
+        trial = run_trial(rig, row, random.Random(1))
+    texts = [finding.text for finding in trial.findings]
+    assert {finding.rule for finding in trial.findings} == {"fallback", "ramp"}
+    assert any("90/90 µs in FALLBACK, not 60 µs" in text for text in texts)
+    assert any("15000 µs after the last pulse, not 20000 µs" in text for text in texts)
+
+
+def test_several_boards_at_a_time() -> None:
+    rows = choose(["cable_pulled"])
+    once = run_rows(rows, Settings("host", trials=4, seed=1, jobs=1))[0]
+    at_once = run_rows(rows, Settings("host", trials=4, seed=1, jobs=2))[0]
+    assert (at_once.verdict, at_once.trials, at_once.passed) == (PASS, 4, 4)
+    assert sorted(at_once.reaction_ms) == pytest.approx(sorted(once.reaction_ms), abs=0.001)
 
 
 def test_a_lost_host_on_an_emulated_board() -> None:
@@ -133,3 +157,23 @@ def test_bits_flip_at_the_rate_asked_for(rate: float) -> None:
     data = bytes(100_000)
     flipped = sum(byte.bit_count() for byte in flip(data))
     assert flipped == pytest.approx(rate * 8 * len(data), rel=0.1)
+
+
+def test_the_docs_table_is_written_by_the_command(tmp_path: Path) -> None:
+    (tmp_path / PAGE).write_text(f"before\n{BEGIN}\nof yesterday\n{END}\nafter\n")
+    rows = choose(["stop_always", "cable_pulled"])
+    settings = Settings("host", trials=2)
+    write_docs(tmp_path, run_rows(rows, settings), head(settings))
+    again = Settings("host", trials=1, broken="balance")
+    write_docs(tmp_path, run_rows(rows[:1], again), head(again, "cable_pulled"))
+    page = (tmp_path / PAGE).read_text()
+    assert page.startswith("before\n")
+    assert page.endswith("after\n")
+    assert "of yesterday" not in page
+    assert "| **FAIL** 0/1 |" in page
+    assert "| 2/2, 0 ms |" in page, "the row that was not run again stands as it was"
+    assert "--broken balance`" in page
+    assert "(cable_pulled)" in page, "its own command and commit beside it"
+    (tmp_path / PAGE).write_text("no place\n")
+    done = CliRunner().invoke(app, ["faults", "--rows", "stop_always", "--write-docs", str(tmp_path)])
+    assert isinstance(done.exception, UserError)

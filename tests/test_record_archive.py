@@ -114,8 +114,17 @@ def test_the_archive_is_the_recording(archived: Path, recorded: Path) -> None:
     assert len(given) == len(pulses) > 10
     assert np.allclose(given["start_time"], [row["plant_us"] * 1e-6 + seconds for row in pulses], atol=1e-9)
     assert np.allclose(given["stop_time"] - given["start_time"], 120e-6)
-    for name in ("amplitude_uA", "width_us", "second_amplitude_uA", "residual_pC", "decision_id", "device_us"):
+    for name in (
+        "amplitude_uA",
+        "width_us",
+        "second_amplitude_uA",
+        "residual_pC",
+        "peak_uV",
+        "decision_id",
+        "device_us",
+    ):
         assert list(given[name]) == [row[name] for row in pulses]
+    assert set(given["peak_uV"]) == {3_000_000}  # 3 mA through 1,000 ohm
     events = nwb["session_events"]
     assert sorted(events["text"]) == sorted(row["text"] for row in table_of(recorded, "events"))
     assert (events["timestamp"] >= 0).all()

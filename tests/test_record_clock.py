@@ -5,15 +5,27 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import sqlite3
+import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from session_tools import SESSION_COLUMNS
 
 from envs.errors import UserError
-from firmware_bridge.clock import TRUST_US, WRAP_US, ClockModel, ClockSample, Verdict
+from firmware_bridge.bench import Bench
+from firmware_bridge.board_time import BoardTime
+from firmware_bridge.boards import start_board
+from firmware_bridge.client import BoardClient
+from firmware_bridge.clock import MAX_DRIFT_PPM, TRUST_US, WRAP_US, ClockModel, ClockSample, Verdict
+from firmware_bridge.electrode import shake_hands
+from firmware_bridge.links import SerialLink
+from firmware_bridge.recorder import Recorder
 
 HOUR_US = 3_600_000_000
 START_US = 10_000_000  # host time of the first sample
@@ -207,3 +219,35 @@ def test_without_samples_the_estimate_says_that_it_grows_stale() -> None:
     assert late.stale
     assert late.age_us > 590e6
     assert late.low_us <= board(660e6) - 660e6 <= late.high_us
+
+
+def test_an_emulated_board_keeps_the_hosts_time(tmp_path: Path) -> None:
+    """Its counter runs on the host's clock, so that offset and drift are constant and 0: the intervals hold them."""
+    with (
+        start_board("qemu-m4f") as board,
+        Bench(board.electrode, stepped=False) as bench,
+        BoardClient(SerialLink(board.port), timeout_s=10.0) as client,
+        Recorder(tmp_path / "session.sqlite", SESSION_COLUMNS) as recorder,
+    ):
+        shake_hands(client, bench)
+        clock = BoardTime(client, bench, recorder)
+        clock.synchronise()
+        for _ in range(30):
+            time.sleep(0.1)
+            clock.compare()
+    with closing(sqlite3.connect(tmp_path / "session.sqlite")) as db:
+        db.row_factory = sqlite3.Row
+        rows = db.execute("SELECT * FROM clock ORDER BY clock_index").fetchall()
+    assert len(rows) == 8 + 30
+    assert {row["verdict"] for row in rows} == {"USED"}
+    lowest, highest = min(row["offset_high_us"] for row in rows), max(row["offset_low_us"] for row in rows)
+    assert highest <= lowest + 100.0  # one offset lies in every interval, but for 100 µs of the emulator's own timers
+    assert all(row["offset_low_us"] <= row["offset_us"] <= row["offset_high_us"] for row in rows)
+    last = rows[-1]
+    assert last["drift_low_ppm"] - 100.0 <= 0.0 <= last["drift_high_ppm"] + 100.0
+    assert -MAX_DRIFT_PPM <= last["drift_low_ppm"] < last["drift_high_ppm"] <= MAX_DRIFT_PPM
+    quickest = min(row["host_round_trip_us"] for row in rows)
+    aged = 2e-6 * MAX_DRIFT_PPM * (last["host_us"] - rows[0]["host_us"])
+    assert (
+        last["offset_high_us"] - last["offset_low_us"] <= quickest + aged + 100.0
+    )  # no more than drift can have added

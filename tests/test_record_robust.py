@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import shutil
 import signal
 import sqlite3
@@ -21,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from session_tools import SESSION_COLUMNS, electrode_log, make_export
+from session_tools import SESSION_COLUMNS, command, electrode_log, make_export
 
 from envs.errors import UserError
 from firmware_bridge.bench import Bench
@@ -127,6 +128,30 @@ def test_a_disk_that_is_full_already(export: Path, small_disk: Path) -> None:
     fill(small_disk)
     with pytest.raises(UserError, match="no space left"):
         Recorder(small_disk / "session.sqlite", SESSION_COLUMNS)
+
+
+def test_a_file_that_may_grow_no_further(export: Path, tmp_path: Path) -> None:
+    """A whole session at a limit on the size of a file: one sentence, exit 2, all that was flushed is readable."""
+    out = tmp_path / "out"
+    line = command("--policy", export, "--steps", "200", "--out", out, "--no-prelude")
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+
+    with HostBoard():  # compiles it, if nobody has yet: that is not limited
+        pass
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False, preexec_fn=limit)
+    said = " ".join(done.stderr.split())
+    assert done.returncode == 2, said
+    assert "cannot be written" in said
+    assert "ulimit -f" in said
+    assert "stays readable" in said
+    assert "Traceback" not in said
+    data = read_session(out / "session.sqlite")
+    assert 10 < len(data.done) < 200
+    assert [row["decision_index"] for row in data.decisions] == list(range(len(data.decisions)))
+    with closing(sqlite3.connect(out / "session.sqlite")) as db:
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
 # -- the file is taken away ------------------------------------------------------------------------------------------

@@ -13,9 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from session_tools import make_export, table_of
+from session_tools import SHORT, make_export, table_of
 
-NAMES = ("P_beta", "policy_obs", "stim_cmd", "stim_applied", "pulses", "faults", "clock_offset")
+from envs import make_env
+from envs.registration import base_env
+from firmware_bridge.streams import observed
+
+NAMES = ("lfp", "P_beta", "policy_obs", "stim_cmd", "stim_applied", "pulses", "faults", "clock_offset")
 
 LISTENER = """
 import json, sys, time
@@ -39,6 +43,7 @@ for name, inlet in inlets.items():
     session = info.desc().child("session")
     about[name] = {
         "rate": info.nominal_srate(), "id": info.source_id(), "channels": listed, "count": info.channel_count(),
+        "what": info.desc().child_value("description"), "type": info.type(),
         "mode": session.child_value("mode"), "controller": session.child_value("controller"),
     }
 print("open", flush=True)
@@ -124,6 +129,8 @@ def test_all_that_is_recorded_is_heard(tmp_path: Path, monkeypatch: pytest.Monke
 
     assert got["stopped"]
     assert about["P_beta"] | {"mode": ""} == {
+        "what": "",
+        "type": "P_beta",
         "rate": 50.0,
         "id": "sea-dbs-paper-4-P_beta",
         "channels": [["P_beta", "spikes^2/s^2"]],
@@ -154,6 +161,16 @@ def test_all_that_is_recorded_is_heard(tmp_path: Path, monkeypatch: pytest.Monke
     assert {tuple(sample[3:]) for sample in heard["pulses"]} == {(-3000.0, 60.0, 3000.0, 60.0, 0.0)}
     assert [sample[3] for sample in heard["faults"]] == [row["text"] for row in events if row["kind"] != "renew"]
 
+    lfp = np.array(heard["lfp"])
+    assert (about["lfp"]["rate"], about["lfp"]["type"]) == (1000.0, "LFP")
+    assert about["lfp"]["channels"] == [["stn", "microamperes/cm^2"]]
+    assert about["lfp"]["what"].startswith("SIMULATED")
+    assert np.allclose(np.diff(lfp[:, 0]), 1e-3, atol=2e-4 if not realtime else 2e-3)
+    seen = heard["policy_obs"][1][0]  # the newest sample of the second decision: 0.2 s of LFP lie before it
+    assert abs(np.count_nonzero(lfp[:, 0] < seen) - 200) <= 2
+    if not realtime:
+        assert np.allclose(lfp[:, 1], plant_lfp([row["applied_mask"] for row in decisions]), rtol=1e-6)
+
     gaps = np.diff([sample[0] for sample in heard["pulses"]])
     assert np.allclose(gaps, np.diff([row["device_us"] for row in pulses]) * 1e-6, atol=2e-3)
     if not realtime:
@@ -164,6 +181,32 @@ def test_all_that_is_recorded_is_heard(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(clocks) >= 8
     for name in NAMES:  # wall-clock times of this session, on the clock that LSL shares with the host
         assert all(got["began"] < sample[0] < got["ended"] for sample in heard[name])
+
+
+def plant_lfp(masks: list[str]) -> Any:
+    """The LFP proxy of the same plant, which the same masks drive without a board."""
+    env = make_env("paper", **SHORT)
+    values: list[float] = []
+    env.reset(seed=4)
+    base_env(env).lfp_listener = lambda _, new: values.extend(new)
+    for mask in masks:
+        env.step(np.array([int(bit) for bit in mask], np.int8))
+    assert len(values) == 200 * len(masks)
+    return np.array(values, np.float32)
+
+
+@pytest.mark.parametrize("obs", ["gpi", "lfp"])
+@pytest.mark.parametrize("view", ["trace", "slots"])
+def test_an_observation_says_what_it_holds(obs: str, view: str) -> None:
+    channels = observed({"obs": obs, "view": view}, 4, 20.0)
+    assert len(channels) == 4
+    unit = {"gpi": "spikes^2/s^2 / 1000", "lfp": "(microamperes/cm^2)^2 / 160"}[obs]
+    newest = {"gpi": "P_beta", "lfp": "lfp_beta"}[obs]
+    assert channels[-1] == (newest if view == "slots" else f"{newest}_0_ms", unit, "power")
+    if view == "slots":
+        assert [channel[0] for channel in channels[:-1]] == [
+            f"{'rate' if obs == 'gpi' else 'lfp'}_slot_{age}" for age in (-3, -2, -1)
+        ]
 
 
 def table_of_clock(folder: Path) -> list[list[float]]:

@@ -21,11 +21,11 @@ from envs.errors import UserError
 from envs.npz import read_npz
 from envs.patients import read_cohort
 from envs.untrusted import load_yaml, read_bounded
-from firmware_bridge.records import SCHEMA
 from firmware_bridge.trace import trace
 from sea_dbs import checkpoint
 from sea_dbs.config import load_config
 from sea_dbs.recording_file import open_recording
+from sea_dbs.recording_schema import SCHEMA
 from sea_dbs.report.session_data import read_session
 
 

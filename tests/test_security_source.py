@@ -11,7 +11,8 @@ import pytest
 
 from envs.errors import UserError
 from export import chain
-from firmware_bridge.rederive import check_source
+from firmware_bridge.boards import start_board
+from firmware_bridge.images import build_image, check_source
 from tests.session_tools import make_export
 
 TRAP = "#include <stdlib.h>\n__attribute__((constructor)) static void t(void) {{ (void)!system(\"touch '{0}'\"); }}\n"
@@ -30,6 +31,11 @@ def test_a_foreign_c_source_is_not_compiled(tmp_path: Path) -> None:
     folder = hostile(tmp_path / "export", tmp_path / "touched")
     with pytest.raises(UserError):
         check_source(folder, "int8")
+    with pytest.raises(UserError):
+        build_image("host", folder)
+    for kind in ("host", "qemu-m4f"):
+        with pytest.raises(UserError):
+            start_board(kind, policy_dir=folder)
     commands = (
         ("board", "host", "--policy", folder),
         ("board", "build", "host", "--policy", folder, "--out", tmp_path / "image"),
@@ -48,11 +54,14 @@ def test_what_is_made_of_the_onnx_file_is_told_from_what_is_not(
     folder = hostile(tmp_path / "export", tmp_path / "touched")
     path = folder / "c" / "int8" / "sea_policy.c"
     right = hashlib.sha256(path.read_bytes()).hexdigest()
-    monkeypatch.setattr("firmware_bridge.rederive.derived", lambda _: {"c/int8/sea_policy.c": right})
+    monkeypatch.setattr("firmware_bridge.images.source.derived", lambda _: {"c/int8/sea_policy.c": right})
     check_source(folder, "int8")
     path.write_text(path.read_text() + " ")
     with pytest.raises(UserError, match="is not what this version makes of the ONNX file"):
         check_source(folder, "int8")
+    chain.write(folder)  # hashes that fit come from the same hand
+    with pytest.raises(UserError, match="is not what this version makes of the ONNX file"):
+        build_image("host", folder)
     check_source(folder, "fp32")  # not there: nothing to compile
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from export import chain
 from export.integer import IntegerModel, c_source, quantise
 from export.integer import run as run_integers
 from firmware_bridge.board import HostBoard
+from firmware_bridge.boards import start_board
 from firmware_bridge.plan import SessionPlan, prepare
 from firmware_bridge.session import run_parts, run_session
 from firmware_bridge.summary import summarise
@@ -33,6 +36,14 @@ def board_export(folder: Path, actor: str) -> Path:
     (folder / "c" / "int8" / "sea_policy.c").write_text(c_source(integers))
     chain.write(folder)
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def made_by_hand() -> Iterator[None]:
+    """These exports' C follows from no ONNX file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("firmware_bridge.session.start_board", partial(start_board, unchecked_source_for_tests=True))
+        yield
 
 
 @pytest.fixture(scope="module", params=["tiny", "recurrent"])

@@ -117,7 +117,7 @@ def test_a_refused_order_is_a_decision_without_pulses(tmp_path: Path) -> None:
         policy = board_policy(Always(10), made, 10, 10)
         policy.init_state(1)
         assert policy.act(np.zeros((1, 10), np.float32)).tolist() == [[0] * 10]
-        assert made.electrode.deadline_misses == 1
+        assert made.electrode.orders.deadline_misses == 1
     (row,) = read_session(tmp_path / "session.sqlite").decisions
     assert row["nack"] == NackCode.START
     assert row["mask"] == "1" * 10
@@ -134,7 +134,7 @@ def test_fallback_is_left_by_a_fresh_handshake(tmp_path: Path) -> None:
         made.electrode.plant_us = 400_000
         assert made.electrode.order([1] * 10).nack is None
         assert [p.t_us for p in made.electrode.until(420_000)] == [400_000]
-        assert made.electrode.resumptions == 1
+        assert made.electrode.orders.resumptions == 1
     states = [r["code"] for r in read_session(tmp_path / "session.sqlite").events if r["kind"] == "state"]
     assert states[-1] == State.CLOSED_LOOP
 

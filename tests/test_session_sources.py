@@ -13,14 +13,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pynwb import NWBHDF5IO
 from session_tools import SHORT, change_recording, make_export, table_of
 
 from envs.config import EnvConfig, env_config
 from envs.errors import UserError
+from firmware_bridge.archive import archive_session
 from firmware_bridge.plan import SessionPlan, prepare
 from firmware_bridge.session import run_parts, run_session
 from firmware_bridge.sources import open_source, source_of
 from firmware_bridge.summary import summarise
+from sea_dbs.report.session_data import read_session
 from sea_dbs.rollout import begin
 
 CONFIG = env_config("paper", **SHORT)  # 10 values, one each 20 ms; decisions of 10 slots of 20 ms
@@ -144,6 +147,41 @@ def test_a_file_that_does_not_fit_is_one_sentence(recorded: Path, tmp_path: Path
         open_source(f"file:{recorded}", CONFIG, steps=5)
     with pytest.raises(UserError, match=r"recorded with \(n_obs, slots, slot_us, stride_ms\)"):
         open_source(f"file:{recorded}", env_config("realtime"), steps=1)
+
+
+@pytest.mark.parametrize("spec", ["file:beta.csv", "file:session.sqlite", "lsl:beta"])
+@pytest.mark.parametrize(
+    ("observed", "sentence"),
+    [
+        ({"obs": "lfp"}, "but the STN's LFP is observed: plant alone gives it"),
+        ({"slots": 1, "view": "slots", "reward_signal": "newest"}, "but the GPi in single slots is observed"),
+        ({"slots": 1, "view": "slots", "reward_signal": "newest", "obs": "lfp"}, "LFP in single slots is observed"),
+    ],
+)
+def test_what_a_source_cannot_give_is_refused(spec: str, observed: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError, match=f"^--source {spec} gives P_beta of sliding windows, .*{sentence}"):
+        open_source(spec, env_config("paper", **{**SHORT, **observed}), steps=4, realtime=True)
+
+
+def test_a_session_that_observed_the_lfp(tmp_path: Path) -> None:
+    """Its P_beta is what came of each decision, in picture and archive; its observations are no P_beta for anybody."""
+    policy = make_export(tmp_path / "export", {**SHORT, "obs": "lfp"})
+    run_session(SessionPlan(out=tmp_path / "out", policy=policy, steps=4, seed=4, quiet=True))
+    path = tmp_path / "out" / "session.sqlite"
+    data = read_session(path)
+    assert not data.observes_beta
+    times, values = data.beta_trace()
+    assert list(values) == [row["P_beta_last"] for row in data.done]
+    assert np.allclose(np.diff(times), 0.2)
+    assert (tmp_path / "out" / "session.png").stat().st_size > 10_000
+    archive_session(path, tmp_path / "out.nwb")
+    with NWBHDF5IO(tmp_path / "out.nwb", "r") as io:
+        beta = io.read().acquisition["P_beta"]
+        assert beta.rate == pytest.approx(5.0)
+        assert np.allclose(beta.data[:], values)
+        assert "observed something else" in beta.description
+    with pytest.raises(UserError, match="observed no P_beta"):
+        open_source(f"file:{path}", CONFIG, steps=1)
 
 
 def test_a_recording_with_a_gap_is_refused(recorded: Path, tmp_path: Path) -> None:

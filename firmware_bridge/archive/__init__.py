@@ -29,7 +29,8 @@ def archive_session(session: Path, out: Path, *, overwrite: bool = False) -> dic
 
     try:
         nwbfile = build(source)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"{source.path} is damaged: it cannot be archived ({error})") from error
-    atomic_write(out, lambda stream: save(nwbfile, stream))
+        atomic_write(out, lambda stream: save(nwbfile, stream))
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise UserError(f"{source.path} is damaged: it cannot be archived ({why})") from error
     return {name: len(rows) for name, rows in source.tables.items()}

@@ -19,6 +19,7 @@ from firmware_bridge.archive.tables import columns, meaning, table, unpacked
 P_BETA_UNIT = "spikes^2/s^2"
 AXIS = "Seconds on the plant's clock (simulated), shifted so that none is negative."
 DRAWN = ("session", "decisions", "pulses", "events")  # tables with a form of their own; all others go as they are
+GRID_MAX = 1 << 26  # windows of P_beta: two weeks of one each 20 ms
 UNSHARED = {"chain": ("place",)}  # folders of the machine that ran the session
 
 
@@ -70,15 +71,22 @@ def _add_beta(nwbfile: NWBFile, source: Source) -> None:
     if not source.data.decisions:
         return
     times, values = source.data.beta_trace()
-    stride_s = float(source.data.environment["stride_ms"]) * 1e-3
+    if not len(times):
+        return
+    stride_s = source.data.beta_step_s
     place = np.rint((times - times[0]) / stride_s).astype(np.int64)
+    if place[-1] > GRID_MAX:
+        raise ValueError(f"its decisions span {times[-1] - times[0]:g} s")
     grid = np.full(int(place[-1]) + 1, np.nan)
     grid[place] = values
     nwbfile.add_acquisition(
         TimeSeries(
             name="P_beta",
             description="Beta-band power (13-35 Hz) of the GPi spike trains in sliding windows, as the controller "
-            "observed it; a sample stands at its window's end.",
+            "observed it; a sample stands at its window's end."
+            if source.data.observes_beta
+            else "Beta-band power (13-35 Hz) of the GPi spike trains in the newest window at the end of each decision; "
+            "the controller observed something else.",
             data=grid,
             unit=P_BETA_UNIT,
             starting_time=float(times[0]) + source.simulated_s,

@@ -42,7 +42,6 @@ class Source:
         data = read_session(path)
         with open_recording(path) as db:
             db.row_factory = sqlite3.Row
-            db.execute("BEGIN")  # one state of a file that may still be written
             (checked,) = db.execute("PRAGMA quick_check(1)").fetchone()
             if checked != "ok":
                 raise UserError(f"{path} is damaged: {' '.join(str(checked).split())}")
@@ -94,7 +93,7 @@ class Source:
 
 
 def _axis(data: SessionData) -> tuple[int, int]:
-    settle_us = round(data.environment.get("settle_ms", 0.0) * 1000)
+    settle_us = round(data.setting("settle_ms", 0.0) * 1000)
     first = [row["device_us"] for row in data.events[:1]]
     offset_us = data.session["offset_us"]
     if offset_us is None:  # it ended before the clocks were compared

@@ -29,6 +29,7 @@ class Row:
     boards: tuple[str, ...] = BOARDS
     hands: dict[str, Any] | None = None  # what a person does on a real board, and what must follow
     allow: tuple[str, ...] = ()  # rules that the fault itself breaks
+    setting: dict[str, int] | None = None  # the board is built with this fixed setting for FALLBACK
 
     def trials_on(self, board: str, full: bool = False) -> int:
         """How often it is tried by default, or in a full run."""

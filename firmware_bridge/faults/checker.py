@@ -4,14 +4,16 @@ It reads only the trace of the electrode channel (JSON lines: pulses, changes of
 own copy of the numbers. It imports nothing of the core, of ``limits.py``, of the codec or of any other part of this
 project, so that no mistake can hide in both; a test keeps it so.
 
-It believes no statement of the core that it can measure: charge and residual are computed from the phases, rate from
-the starts, the ramp from the amplitudes. What only the core can say (state, cause, lease) must fit its edges.
+It believes no statement of the core that it can measure: charge, residual and dose are computed from the phases, rate
+and toggles from the starts, the ramp from the amplitudes, the impedance from the voltage. What only the core can say
+(state, cause, lease) must fit its edges.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,23 +27,8 @@ class Finding(NamedTuple):
     """One breach."""
 
     t_us: int  # device time
-    rule: str  # amplitude, width, balance, residual, rate, charge density, shannon, ramp, lease, state, restart, ...
+    rule: str  # amplitude, width, balance, residual, rate, charge density, shannon, ramp, dose, compliance, lease, ...
     text: str
-
-
-@dataclass
-class Expectation:
-    """What must be seen in the trace of a trial, beside the rules that always hold."""
-
-    after_us: int = 0  # the fault: device time (of the running clock) at which it was injected
-    state: str | None = None  # the state that must be entered after that
-    causes: tuple[str, ...] = ()  # by one of these causes; empty: any
-    within_us: int | None = None  # so soon after the fault
-    lease_ms: int | None = None  # or: so long after the last sign of the host, plus the deadline
-    pulses_max: int | None = None  # no more pulses than these after the fault
-    no_pulse_after_us: int | None = None  # none at or after this time
-    restart: bool = False  # the board is expected to start again (its clock starts at 0)
-    stays: str | None = None  # no other state than this one after the fault
 
 
 def numbers() -> dict[str, Any]:
@@ -63,7 +50,11 @@ class _Seen:
     lease_us: int = 0  # end of the lease under way; 0: none
     contact_us: int | None = None  # the host was last heard
     fallback_us: int = 0
-    fallback_uA: float = 0.0
+    doses: deque[tuple[int, float]] = field(default_factory=deque)  # start, µJ: the rolling window
+    dose_uJ: float = 0.0
+    switched_on: deque[int] = field(default_factory=deque)  # starts after a pause: the rolling window
+    train_us: int | None = None  # shortest distance of pulses in this loop
+    outside: int = 0  # pulses on an electrode that is open, short, or beyond the voltage; since a person was there
     findings: list[Finding] = field(default_factory=list)
 
     def breach(self, t_us: int, rule: str, text: str) -> None:
@@ -91,14 +82,29 @@ class Checker:
 
     def feed(self, lines: Iterable[Line]) -> None:
         """The next lines."""
-        for line in lines:
+        rest = deque(lines)
+        while rest:
+            line = rest.popleft()
+            if rest and _belongs_after(self._seen, line, rest[0], self._rules):
+                line, rest[0] = rest[0], line
             _line(self._seen, line, self._rules)
+
+
+def _belongs_after(seen: _Seen, pulse: Line, state: Line, rules: Mapping[str, Any]) -> bool:
+    """The first pulse of the approved setting may be told a moment before its state, FALLBACK."""
+    if "pulse" not in pulse or state.get("state") != "FALLBACK" or rules["fallback_setting"] is None:
+        return False
+    told_late = int(state["t_us"]) - int(pulse["t_us"])
+    return 0 < seen.lease_us <= int(pulse["t_us"]) and 0 <= told_late <= rules["told_within_us"]
 
 
 def _line(seen: _Seen, line: Line, rules: Mapping[str, Any]) -> None:
     t_us = int(line.get("t_us", seen.t_us))
-    if t_us < seen.t_us and line.get("cause") not in rules["restart_causes"]:
+    if t_us < seen.t_us - rules["told_within_us"] and line.get("cause") not in rules["restart_causes"]:
         seen.breach(t_us, "clock", f"the trace goes back from {seen.t_us} to {t_us} µs without a restart")
+    if "grounded" in line:
+        _grounded(seen, line, rules)
+        return
     if "pulse" in line:
         _pulse(seen, t_us, line["pulse"], rules)
     elif "lease_until_us" in line:
@@ -131,7 +137,14 @@ def _pulse(seen: _Seen, t_us: int, pulse: Mapping[str, Any], rules: Mapping[str,
             seen.breach(t_us, "lease", f"a pulse {t_us - seen.lease_us} µs after the end of the lease")
         if seen.contact_us is not None and t_us > seen.contact_us + 1000 * rules["lease_max_ms"]:
             seen.breach(t_us, "lease", f"a pulse {(t_us - seen.contact_us) / 1e3:.0f} ms after the host was last heard")
-    _ramp(seen, t_us, amplitude, rules)
+    _voltage(seen, t_us, abs(first), int(pulse.get("peak_uV", 0)), rules)
+    _dose(seen, t_us, amplitude, max(width, second_width), int(pulse.get("peak_uV", 0)), rules)
+    _toggles(seen, t_us, rules)
+    if seen.state == "FALLBACK":
+        _fixed(seen, t_us, amplitude, (width, second_width), rules)
+    else:
+        _ramp(seen, t_us, amplitude, rules)
+    seen.ramp_us, seen.ramp_uA, seen.ramp_known = t_us, float(amplitude), True
     seen.pulse_us = t_us
 
 
@@ -145,22 +158,84 @@ def _charge(seen: _Seen, t_us: int, charge_uC: float, rules: Mapping[str, Any]) 
         seen.breach(t_us, "shannon", f"k = {math.log10(density) + math.log10(charge_uC):.3f}")
 
 
+def _voltage(seen: _Seen, t_us: int, amplitude: float, peak_uV: int, rules: Mapping[str, Any]) -> None:
+    """A few pulses may find out that the electrode is open, short, or needs more voltage than there is; no more."""
+    if not peak_uV or not amplitude:
+        return  # not measured
+    ohm = peak_uV / amplitude
+    too_high = peak_uV > 1000 * (rules["v_max_mV"] - rules["compliance_margin_mV"])
+    if seen.outside or too_high or not rules["short_ohm"] <= ohm <= rules["open_ohm"]:
+        seen.outside += 1
+    if seen.outside > rules["pulses_outside_max"]:
+        text = f"pulse {seen.outside} since the electrode left its limits ({peak_uV / 1e6:.2f} V, {ohm:.0f} ohm)"
+        seen.breach(t_us, "compliance", text)
+
+
+def _dose(seen: _Seen, t_us: int, uA: float, us: float, peak_uV: int, rules: Mapping[str, Any]) -> None:
+    """TEED = I²·R·f·PW, as the energy of a rolling window."""
+    measured = peak_uV / uA if uA else 0.0
+    ohm = max(rules["dose_ohm"], min(measured, rules["open_ohm"]))
+    energy_uJ = (uA * 1e-6) ** 2 * ohm * us
+    seen.doses.append((t_us, energy_uJ))
+    seen.dose_uJ += energy_uJ
+    while seen.doses[0][0] <= t_us - 1e6 * rules["dose_window_s"]:
+        seen.dose_uJ -= seen.doses.popleft()[1]
+    mean_uW = seen.dose_uJ / rules["dose_window_s"]
+    if mean_uW > rules["dose_max_uW"] * (1 + rules["dose_slack"]):
+        seen.breach(t_us, "dose", f"mean of {mean_uW:.1f} µW over {rules['dose_window_s']} s")
+
+
+def _toggles(seen: _Seen, t_us: int, rules: Mapping[str, Any]) -> None:
+    """Stimulation that is switched on again and again, whatever the distance of its pulses."""
+    if seen.pulse_us is None:
+        return  # what was before is not known
+    pause = t_us - seen.pulse_us
+    if pause < max(rules["toggle_gap_us"], 2 * (seen.train_us or pause)):
+        seen.train_us = min(pause, seen.train_us or pause)
+        return
+    seen.switched_on.append(t_us)
+    while seen.switched_on[0] <= t_us - 1e6 * rules["toggle_window_s"]:
+        seen.switched_on.popleft()
+    if len(seen.switched_on) > rules["cycles_max"]:
+        seen.breach(t_us, "toggles", f"switched on {len(seen.switched_on)} times in {rules['toggle_window_s']} s")
+
+
+def _fixed(seen: _Seen, t_us: int, amplitude: float, us: tuple[int, int], rules: Mapping[str, Any]) -> None:
+    """FALLBACK gives the setting that was approved before, reached by the ramp; or nothing."""
+    setting, after_s = rules["fallback_setting"], (t_us - seen.fallback_us) / 1e6
+    if setting is None:
+        seen.breach(t_us, "fallback", f"a pulse {after_s:.3f} s after the entry into FALLBACK, which gives none")
+        return
+    if us != (setting["width_us"],) * 2:
+        seen.breach(t_us, "fallback", f"{us[0]}/{us[1]} µs in FALLBACK, not {setting['width_us']} µs")
+    if seen.pulse_us is not None and t_us - seen.pulse_us < setting["period_us"]:
+        text = f"{t_us - seen.pulse_us} µs after the last pulse, not {setting['period_us']} µs"
+        seen.breach(t_us, "fallback", text)
+    if after_s > rules["fallback_ramp_max_s"] and amplitude > setting["amplitude_uA"] + rules["ramp_slack_uA"]:
+        seen.breach(t_us, "ramp", f"{amplitude} µA {after_s:.2f} s after the entry into FALLBACK")
+    highest = max(seen.ramp_uA, setting["amplitude_uA"])
+    if amplitude > highest + rules["ramp_slack_uA"]:
+        seen.breach(t_us, "ramp", f"{amplitude} µA in FALLBACK, above {highest:.0f} µA")
+    _ramp(seen, t_us, amplitude, rules)
+
+
 def _ramp(seen: _Seen, t_us: int, amplitude: float, rules: Mapping[str, Any]) -> None:
-    slack = rules["ramp_slack_uA"]
-    if seen.state == "FALLBACK":
-        after_s = (t_us - seen.fallback_us) / 1e6
-        if amplitude > seen.ramp_uA + slack:
-            seen.breach(t_us, "ramp", f"{amplitude} µA in FALLBACK, above the {seen.ramp_uA:.0f} µA before")
-        if after_s > rules["fallback_ramp_max_s"]:
-            seen.breach(t_us, "ramp", f"a pulse {after_s:.2f} s after the entry into FALLBACK")
-    else:
-        allowed = seen.ramp_uA + rules["ramp_up_uA_s"] * max(0, t_us - seen.ramp_us) / 1e6
-        if amplitude > allowed + slack:
-            seen.breach(t_us, "ramp", f"{amplitude} µA where the ramp allows {allowed:.0f} µA")
-        least = seen.ramp_uA - rules["ramp_down_uA_s"] * max(0, t_us - seen.ramp_us) / 1e6
-        if seen.ramp_known and amplitude < least - slack:
-            seen.breach(t_us, "ramp", f"{amplitude} µA where the ramp down allows {least:.0f} µA")
-    seen.ramp_us, seen.ramp_uA, seen.ramp_known = t_us, float(amplitude), True
+    slack, passed_s = rules["ramp_slack_uA"], max(0, t_us - seen.ramp_us) / 1e6
+    allowed = seen.ramp_uA + rules["ramp_up_uA_s"] * passed_s
+    if amplitude > allowed + slack:
+        seen.breach(t_us, "ramp", f"{amplitude} µA where the ramp allows {allowed:.0f} µA")
+    least = seen.ramp_uA - rules["ramp_down_uA_s"] * passed_s
+    if seen.ramp_known and amplitude < least - slack:
+        seen.breach(t_us, "ramp", f"{amplitude} µA where the ramp down allows {least:.0f} µA")
+
+
+def _grounded(seen: _Seen, line: Line, rules: Mapping[str, Any]) -> None:
+    """The bench looked at the electrode: shorted wherever no pulse may come."""
+    state = str(line["in"])
+    gives = state == "CLOSED_LOOP" or (state == "FALLBACK" and rules["fallback_setting"] is not None)
+    if state in rules["edges"] and bool(line["grounded"]) == gives:
+        was = "grounded" if gives else "not grounded"
+        seen.breach(int(line["at_us"]), "grounded", f"the electrode is {was} in {state}")
 
 
 def _lease(seen: _Seen, t_us: int, until_us: int, rules: Mapping[str, Any]) -> None:
@@ -188,69 +263,22 @@ def _state(seen: _Seen, t_us: int, state: str, cause: str, rules: Mapping[str, A
     seen.ramp_known &= state == before
     if restarted or state in ("IDLE", "SAFE_OFF", "BOOT"):
         seen.ramp_us, seen.ramp_uA, seen.lease_us, seen.contact_us = t_us, 0.0, 0, None
+        seen.train_us = None
         if restarted:
             seen.pulse_us = None
+            seen.doses.clear()
+            seen.switched_on.clear()
+            seen.dose_uJ = 0.0
+        if restarted or cause == "PERSON":
+            seen.outside = 0
     elif state == "FALLBACK":  # the set point may have gone on rising under an empty mask
         up = rules["ramp_up_uA_s"] * (t_us - seen.ramp_us) / 1e6
         seen.fallback_us = seen.ramp_us = t_us
         seen.ramp_uA = min(seen.ramp_uA + up, rules["amplitude_max_uA"])
     elif state == "ARMED" and before == "FALLBACK":
-        down = rules["ramp_down_uA_s"] * (t_us - seen.fallback_us) / 1e6
-        seen.ramp_us, seen.ramp_uA = t_us, max(0.0, seen.ramp_uA - down)
+        down = rules["ramp_down_uA_s"] * (t_us - max(seen.fallback_us, seen.ramp_us)) / 1e6
+        held = (rules["fallback_setting"] or {"amplitude_uA": 0})["amplitude_uA"]
+        seen.ramp_us, seen.ramp_uA = t_us, max(0.0 + held, seen.ramp_uA - down)
     elif state == "CLOSED_LOOP":
         seen.ramp_us = t_us
     seen.state = state
-
-
-def expected(lines: Sequence[Line], wanted: Expectation, limits: Mapping[str, Any] | None = None) -> list[Finding]:
-    """What is missing of the safe reaction, and what was too much."""
-    rules = numbers() if limits is None else limits
-    at = _fault_index(lines, wanted)
-    after = lines[at:]
-    findings: list[Finding] = []
-    if wanted.state is not None:
-        findings += _reaction(lines, at, wanted, rules)
-    pulses = [int(line["t_us"]) for line in after if "pulse" in line]
-    if wanted.pulses_max is not None and len(pulses) > wanted.pulses_max:
-        findings.append(Finding(pulses[wanted.pulses_max], "pulses", f"{len(pulses)} pulses after the fault, at most "
-                                f"{wanted.pulses_max} are allowed"))  # fmt: skip
-    if wanted.no_pulse_after_us is not None:
-        findings += [Finding(t, "pulses", "a pulse where none may be") for t in pulses if t >= wanted.no_pulse_after_us]
-    if wanted.stays is not None:
-        for line in after:
-            if "state" in line and line["state"] not in (wanted.stays, "OFF"):
-                text = f"{line['state']} by {line.get('cause')}: it should have stayed in {wanted.stays}"
-                findings.append(Finding(int(line["t_us"]), "state", text))
-    return findings
-
-
-def _fault_index(lines: Sequence[Line], wanted: Expectation) -> int:
-    """First line at or after the fault; after a restart every line of the new life."""
-    if wanted.restart:
-        for i, line in enumerate(lines):
-            if line.get("cause") in ("POWER_ON", "RESET", "WATCHDOG") and line.get("state") == "IDLE":
-                return i
-    for i, line in enumerate(lines):
-        if int(line.get("t_us", -1)) >= wanted.after_us:
-            return i
-    return len(lines)
-
-
-def _reaction(lines: Sequence[Line], at: int, wanted: Expectation, rules: Mapping[str, Any]) -> list[Finding]:
-    for line in lines[at:]:
-        if line.get("state") != wanted.state:
-            continue
-        t_us, cause = int(line["t_us"]), str(line.get("cause"))
-        if wanted.causes and cause not in wanted.causes:
-            return [Finding(t_us, "cause", f"{wanted.state} by {cause}, not by {' or '.join(wanted.causes)}")]
-        if wanted.within_us is not None and t_us - wanted.after_us > wanted.within_us and not wanted.restart:
-            took = (t_us - wanted.after_us) / 1e3
-            return [Finding(t_us, "late", f"{wanted.state} {took:.1f} ms after the fault, not within "
-                            f"{wanted.within_us / 1e3:.0f} ms")]  # fmt: skip
-        if wanted.lease_ms is not None:
-            heard = [int(x["t_us"]) for x in lines if x.get("lease_until_us") and int(x["t_us"]) <= t_us]
-            late = t_us - (heard[-1] if heard else wanted.after_us)
-            if late > 1000 * (wanted.lease_ms + rules["deadline_ms"]):
-                return [Finding(t_us, "lease", f"{wanted.state} {late / 1e3:.1f} ms after the host was last heard")]
-        return []
-    return [Finding(wanted.after_us, "reaction", f"not there: {wanted.state} never came")]

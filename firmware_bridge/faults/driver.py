@@ -33,6 +33,7 @@ class Driver:
         self.lease_ms = PATIENT_MS if patient and not rig.stepped else lease_ms
         self.mask = [1] * SLOTS
         self.amplitude_uA = AMPLITUDE_UA
+        self.width_us, self.slot_us = WIDTH_US, SLOT_US
         self.decision_id = 0
         self.orders: list[tuple[int, int, int]] = []  # (id, start, end)
         self.samples = 0  # counter of the next new sample
@@ -54,8 +55,10 @@ class Driver:
         self.decision_id += 1
         slots, bits = pack_mask(self.mask)
         start = start_us or self.rig.now()
-        self.orders = [*self.orders[-3:], (self.decision_id, start, start + slots * SLOT_US)]
-        order = SetStim(self.decision_id, start, SLOT_US, slots, bits, self.amplitude_uA, WIDTH_US, self.lease_ms, 0)
+        self.orders = [*self.orders[-3:], (self.decision_id, start, start + slots * self.slot_us)]
+        order = SetStim(
+            self.decision_id, start, self.slot_us, slots, bits, self.amplitude_uA, self.width_us, self.lease_ms, 0
+        )  # fmt: skip
         return self.send(order, wait=wait)
 
     def send(self, message: Message, *, wait: bool = True) -> Message | None:
@@ -103,7 +106,7 @@ class Driver:
 
     def observe(
         self, values: NDArray[np.int8], *, new: int = N_OBS, skip: int = 0, blanked: int = 0, age_us: int = 1000,
-        wait: bool = True,
+        start_us: int = 0, wait: bool = True,
     ) -> Decided | Nack | None:  # fmt: skip
         """Let the board decide; ``new`` samples are new, ``skip`` were lost before them."""
         self.decision_id += 1
@@ -111,9 +114,9 @@ class Driver:
         sampling = Sampling(self.samples, self.samples + N_OBS - 1, blanked, age_us)
         if wait:
             with suppress(UserError):
-                return self.rig.client.observe(self.decision_id, values, 0, self.lease_ms, sampling)
+                return self.rig.client.observe(self.decision_id, values, start_us, self.lease_ms, sampling)
             return None
-        parts = cut(self.decision_id, values, start_us=0, lease_ms=self.lease_ms, sampling=sampling)
+        parts = cut(self.decision_id, values, start_us=start_us, lease_ms=self.lease_ms, sampling=sampling)
         self.rig.link.write(b"".join(self.rig.client.connection.send(part) for part in parts))
         return None
 

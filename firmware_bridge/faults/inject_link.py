@@ -1,103 +1,19 @@
-"""Injections on the link and at the host: what a cable, a computer and a stranger can do."""
+"""Injections on the link: what a cable, a receiver and a stranger can do to frames."""
 
 from __future__ import annotations
 
 import random
-import sqlite3
-import tempfile
-import time
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 from firmware_bridge.codec import encode
 from firmware_bridge.codes import ElectrodeFault, NackCode, State
 from firmware_bridge.faults import link as faulty
-from firmware_bridge.faults.checker import Expectation
-from firmware_bridge.faults.driver import LEASE_MS, RENEW_US, Driver
-from firmware_bridge.faults.host import Hosts
+from firmware_bridge.faults.driver import Driver
+from firmware_bridge.faults.expectation import Expectation
+from firmware_bridge.faults.inject_host import LEASE_US, lost_host
 from firmware_bridge.faults.outcome import Outcome, injection
 from firmware_bridge.faults.rig import Rig
-from firmware_bridge.messages import Ack, Arm, Heartbeat, Nack, Renew, Status, Stop
-
-LEASE_US = 1000 * LEASE_MS
-_BYE = ("LEASE_ENDED",)
-
-
-def lost_host(at_us: int) -> Expectation:
-    """FALLBACK by the lease, and no pulse of the host's after it."""
-    return Expectation(after_us=at_us, state="FALLBACK", causes=_BYE, lease_ms=LEASE_MS)
-
-
-def _wait_for_loop(rig: Rig, host_s: float = 10) -> int:
-    """Device time at which another program's loop was seen at work."""
-    end = time.monotonic() + host_s
-    rig.now()
-    while rig.bench.state is not State.CLOSED_LOOP and time.monotonic() < end:
-        rig.advance(20_000)
-    return rig.now()
-
-
-@injection
-def host_killed(rig: Rig, rng: random.Random, _: dict[str, Any]) -> Outcome:
-    """A host in a process of its own, on the other end of a pty, is killed with SIGKILL."""
-    rig.halt()
-    if rig.hosts is None:
-        rig.hosts = rig.keep(Hosts(rig.model))
-    cable = faulty.Proxy(rig.link.inner)
-    try:
-        rig.hosts.start(cable.port)
-        began = _wait_for_loop(rig)
-        rig.advance(rng.randint(50_000, 400_000))
-        rig.hosts.kill()
-        killed = rig.now()
-        rig.advance(LEASE_US + 150_000)
-    finally:
-        rig.hosts.kill()
-        cable.close()
-    return Outcome(killed, [lost_host(began)])  # a busy machine may have stalled this host before it was killed
-
-
-@injection
-def cable_pulled(rig: Rig, rng: random.Random, _: dict[str, Any]) -> Outcome:
-    """Nothing passes any more, in neither direction; the host goes on talking."""
-    driver = Driver(rig, rng)
-    driver.begin()
-    began = rig.mark()
-    driver.drive(rng.randint(300_000, 900_000))
-    rig.link.cut = True
-    pulled = rig.mark()
-    driver.drive(LEASE_US + 150_000, wait=False)
-    return Outcome(pulled, [lost_host(pulled if rig.stepped else began)])
-
-
-@injection
-def host_stalls(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
-    """The host stops for 50 ms to 5 s, then goes on as if nothing had been."""
-    driver = Driver(rig, rng)
-    driver.begin()
-    began = rig.mark()
-    driver.drive(400_000)
-    stall = rng.randint(given["low_ms"], given["high_ms"]) * 1000
-    at = rig.mark()
-    rig.advance(stall)
-    held = driver.orders[-1][0]
-    answer = driver.send(Renew(held))
-    outcome = Outcome(at, said={"stall_ms": stall // 1000})
-    if stall < LEASE_US - RENEW_US - 20_000:
-        outcome.must(isinstance(answer, Ack), f"the lease was over after a stall of {stall // 1000} ms")
-        return outcome
-    if stall <= LEASE_US + 20_000:
-        return outcome  # too near the end to be told in advance
-    outcome.expect.append(lost_host(at if rig.stepped else began))
-    outcome.must(isinstance(answer, Nack) and answer.code == NackCode.STATE, "a RENEW revived the loop after FALLBACK")
-    refused = driver.order()
-    outcome.must(isinstance(refused, Nack), "an order was taken without a fresh handshake")
-    silent = rig.mark()
-    rig.advance(100_000)
-    outcome.expect.append(Expectation(after_us=silent, pulses_max=0, stays="FALLBACK"))
-    outcome.must(rig.bench.state is State.FALLBACK, f"the board is in {rig.bench.state.name}, not FALLBACK")
-    return outcome
+from firmware_bridge.messages import Arm, Heartbeat, Nack, Status, Stop
 
 
 def _status(rig: Rig) -> Status:
@@ -164,9 +80,9 @@ def broken_frames(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcom
             rig.link.raw(b"".join(frames).replace(b"\x00\x00", b"\x00"))
             whole += 3
         else:
-            for _k in range(given["noise_bytes"] // 500):  # no faster than the wire
-                rig.link.raw(rng.randbytes(500))
-                rig.advance(6_000)
+            for _k in range(given["noise_bytes"] // 250):  # no faster than an emulator takes it
+                rig.link.raw(rng.randbytes(250))
+                rig.advance(10_000)
             driver.keep(wait=False)
             rig.link.raw(b"".join(frames))
             whole += 3 + 1
@@ -220,6 +136,7 @@ def delay_and_loss(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outco
     """Frames come 20 to 500 ms late, overtake each other, and 1 to 50 % are lost; then nothing comes any more."""
     driver = Driver(rig, rng)
     driver.begin()
+    began = rig.mark()
     driver.drive(300_000)
     low, high = sorted(rng.randint(given["low_ms"], given["high_ms"]) * 1000 for _ in range(2))
     share = rng.uniform(*given["loss"])
@@ -229,7 +146,7 @@ def delay_and_loss(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outco
     rig.link.cut = True
     rig.advance(LEASE_US + 150_000)
     said = {"delay_ms": [low // 1000, high // 1000], "loss": round(share, 3)}
-    return Outcome(at, [lost_host(at)], said=said)
+    return Outcome(at, [lost_host(at if rig.stepped else began)], said=said)
 
 
 @injection
@@ -291,9 +208,9 @@ def stop_always(rig: Rig, rng: random.Random, _: dict[str, Any]) -> Outcome:
     at = rig.mark()
     rig.link.raw(encode(Stop(reason=9), sequence=rng.randrange(2**32), session=rng.randrange(2**32)))
     rig.client.poll(1.0)  # its answer: a stepped clock must not advance before the board has read the frame
+    slack = 2_000 if rig.stepped else max(30_000, rig.now() - at)  # the way there and back takes real time
     rig.advance(200_000)
     rig.client.poll(0.0)
-    slack = 2_000 if rig.stepped else 30_000  # the way there takes real time
     return Outcome(
         at,
         [
@@ -301,34 +218,3 @@ def stop_always(rig: Rig, rng: random.Random, _: dict[str, Any]) -> Outcome:
             Expectation(after_us=at + slack, pulses_max=0, stays="IDLE"),
         ],
     )
-
-
-@injection
-def recorder(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
-    """A host that records is killed with SIGKILL, or its disk fills up."""
-    rig.halt()
-    if rig.hosts is None:
-        rig.hosts = rig.keep(Hosts(rig.model))
-    cable = faulty.Proxy(rig.link.inner)
-    full = bool(rng.randrange(2))
-    with tempfile.TemporaryDirectory(prefix="sea-record-") as folder:
-        record = Path(folder) / "notes.sqlite"
-        try:
-            rig.hosts.start(cable.port, record, given["disk_bytes"] if full else 0)
-            began = _wait_for_loop(rig)
-            rig.advance(rng.randint(800_000, 1_500_000))
-            rig.hosts.kill()
-            killed_s, killed = time.time(), rig.now()
-            rig.advance(LEASE_US + 150_000)
-        finally:
-            rig.hosts.kill()
-            cable.close()
-        with closing(sqlite3.connect(record)) as db:
-            newest = db.execute("SELECT max(host_time) FROM notes").fetchone()[0]
-    outcome = Outcome(killed, [] if full else [lost_host(began)], said={"disk": "full" if full else "killed"})
-    outcome.must(newest is not None, "nothing can be read of the record")
-    if newest is not None and not full:
-        outcome.said["lost_ms"] = round(1e3 * (killed_s - newest))
-        outcome.must(killed_s - newest <= 1.2, f"{killed_s - newest:.2f} s of records were lost")
-    outcome.must(rig.bench.state in (State.FALLBACK, State.IDLE), f"the board is in {rig.bench.state.name}")
-    return outcome

@@ -9,8 +9,8 @@ import numpy as np
 
 from firmware_bridge.codes import NackCode, State
 from firmware_bridge.faults import driver as host
-from firmware_bridge.faults.checker import Expectation
-from firmware_bridge.faults.driver import Driver
+from firmware_bridge.faults.driver import PATIENT_MS, Driver
+from firmware_bridge.faults.expectation import Expectation
 from firmware_bridge.faults.outcome import Outcome, injection
 from firmware_bridge.faults.rig import N_OBS, Rig
 from firmware_bridge.messages import Nack, Renew
@@ -37,13 +37,15 @@ def policy_output(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcom
     driver = _started(rig, rng)
     kind = host.NOT_A_NUMBER if given["kind"] == "nan" else host.SATURATED
     at = rig.mark()
-    outcome = Outcome(at, [Expectation(after_us=at, state="FALLBACK", causes=("NOT_FINITE",), within_us=500_000)])
+    outcome = Outcome(at)
     for k in range(3):
         answer = driver.observe(driver.values(kind))
         code = _code(answer)
         outcome.must(code in (NackCode.NOT_FINITE, NackCode.STATE), f"answer {k + 1} was taken: code {code}")
+        within = rig.now() - at  # of the third answer
         rig.advance(50_000)
     rig.advance(100_000)
+    outcome.expect.append(Expectation(after_us=at, state="FALLBACK", causes=("NOT_FINITE",), within_us=within + 20_000))
     end = rig.now()
     outcome.expect.append(Expectation(after_us=end, pulses_max=0))
     rig.advance(100_000)
@@ -122,15 +124,29 @@ def limit_cycle(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
 
 @injection
 def inference_overrun(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
-    """The policy takes longer than its lease: what was under way goes on to the lease's end, then FALLBACK."""
-    driver = Driver(rig, rng, given["lease_ms"])
+    """The policy takes too long: for its lease, which ends; or, again and again, for the start of its decision.
+
+    A late answer is skipped and counted, what was decided before is held, and the third in a row leads to FALLBACK.
+    """
+    kind = given["kinds"][rng.randrange(len(given["kinds"]))]
+    board = "host" if rig.kind == "host" else "qemu"  # an emulated UART takes its time
+    driver = Driver(rig, rng, given["lease_ms"][board] if kind == "lease" else PATIENT_MS)
     driver.begin()
     driver.observe(driver.values())
     rig.advance(10_000)
-    driver.observe(driver.values(host.SLOW), wait=False)
+    before = rig.client.status().decisions_late
     at = rig.mark()
-    rig.advance(given["for_ms"] * 1000)
-    rig.client.poll(0.05)
-    return Outcome(
-        at, [Expectation(after_us=0, state="FALLBACK", causes=("LEASE_ENDED",), lease_ms=given["lease_ms"])]
-    )  # fmt: skip
+    if kind == "lease":
+        wanted = Expectation(after_us=0, state="FALLBACK", causes=("LEASE_ENDED",), lease_ms=driver.lease_ms)
+        codes = [_code(driver.observe(driver.values(host.SLOW)))]
+        rig.advance(given["for_ms"] * 1000)
+    else:
+        wanted, codes = Expectation(after_us=at, state="FALLBACK", causes=("INFERENCE",)), []
+        while codes[-3:] != [NackCode.INFERENCE] * 3 and len(codes) < given["tries"]:
+            start_us = rig.now() + given["ahead_us"][board]
+            codes.append(_code(driver.observe(driver.values(host.SLOW), start_us=start_us)))
+    outcome, late = Outcome(at, [wanted]), codes.count(NackCode.INFERENCE)
+    counted = rig.client.status().decisions_late - before
+    outcome.must(counted == late, f"{late} answers came late, {counted} were counted")
+    outcome.said = {"kind": kind, "late": counted, "answers": len(codes)}
+    return outcome

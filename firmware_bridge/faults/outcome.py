@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from firmware_bridge.faults.checker import Expectation
+from firmware_bridge.faults.expectation import Expectation
 
 
 @dataclass
@@ -17,6 +17,7 @@ class Outcome:
     expect: list[Expectation] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     marks: list[tuple[int, str]] = field(default_factory=list)  # for the timeline: (device time, what)
+    shown_s: float | None = None  # and so long after the fault; None: a little longer than the reaction
     said: dict[str, Any] = field(default_factory=dict)
 
     def must(self, holds: bool, otherwise: str) -> None:

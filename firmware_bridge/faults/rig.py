@@ -20,9 +20,10 @@ from firmware_bridge.boards import BOARDS, Board
 from firmware_bridge.client import NO_MODEL, BoardClient
 from firmware_bridge.codec import Frame, encode
 from firmware_bridge.codes import Cause, State
+from firmware_bridge.faults.checker import numbers
 from firmware_bridge.faults.host import Hosts
 from firmware_bridge.faults.link import FaultyLink
-from firmware_bridge.images import Image, compile_image
+from firmware_bridge.images import FixedSetting, Image, compile_image
 from firmware_bridge.links import SerialLink
 from firmware_bridge.messages import Pulse, Status, Stop
 from firmware_bridge.qemu import QemuBoard
@@ -35,9 +36,12 @@ LOOK_S = 0.02  # how often an emulated board's trace is written
 
 
 @cache
-def fault_image(kind: str, broken: str | None = None) -> Image:
-    """A test build with the catalogue's policy; ``broken``: a rule of the envelope left out (ramp, lease, balance)."""
-    defines = () if broken is None else (f"-DSEA_BROKEN_{broken.upper()}",)
+def fault_image(kind: str, broken: str | None = None, fixed: FixedSetting | None = None) -> Image:
+    """A test build with the catalogue's policy; ``broken``: a rule of the envelope left out (ramp, lease, balance);
+    ``fixed``: approved for FALLBACK."""
+    defines: tuple[str, ...] = () if broken is None else (f"-DSEA_BROKEN_{broken.upper()}",)
+    if fixed is not None:
+        defines += tuple(f"-DSEA_FALLBACK_{n}={v}" for n, v in zip(("UA", "WIDTH_US", "PERIOD_US"), fixed, strict=True))
     steady = kind != "host"
     return compile_image(TARGETS[kind], POLICY, MODEL, format="int8", test_build=True, steady=steady, defines=defines)
 
@@ -85,14 +89,17 @@ class Rig:
 
     def __init__(
         self, kind: str, *, stepped: bool = True, broken: str | None = None, port: str | None = None,
-        electrode: str | None = None,
+        electrode: str | None = None, fixed: FixedSetting | None = None,
     ) -> None:  # fmt: skip
         if port is None and kind not in BOARDS:
             raise UserError(f"there is no board '{kind}': choose one of {', '.join(BOARDS)}")
         self.kind, self.broken, self._port, self._electrode = kind, broken, port, electrode
+        self._fixed = fixed
+        self.rules = numbers() | {"fallback_setting": None if fixed is None else fixed._asdict()}  # of the checker
         self.stepped = stepped and kind == "host" and port is None
         self.log = Path(tempfile.mkdtemp(prefix="sea-faults-")) / "electrode.jsonl"
         self._lines: list[dict[str, Any]] = []
+        self._looks: list[dict[str, Any]] = []  # at the electrode, by the bench
         self._read_bytes = 0
         self.restarts = 0
         self.model = MODEL
@@ -117,7 +124,7 @@ class Rig:
             self.bench: Bench = self._stack.enter_context(LoggingBench(electrode, self.log))
             self._attach(self._port)
             return
-        image = fault_image(self.kind, self.broken)
+        image = fault_image(self.kind, self.broken, self._fixed)
         self.log.touch()
         board: Board
         if self.kind == "host":
@@ -171,6 +178,8 @@ class Rig:
             self.link.release(first)
         if end_us > self.now():
             self.bench.advance(end_us)
+        bench = self.bench
+        self._looks.append({"at_us": bench.now_us, "grounded": bench.grounded, "in": bench.state.name})
 
     def halt(self) -> None:
         """STOP from the injector's own hand: whoever drove the board before, and whatever is on its way."""
@@ -189,7 +198,8 @@ class Rig:
             stream.seek(self._read_bytes)
             whole = stream.read().rpartition(b"\n")
         self._read_bytes += len(whole[0]) + len(whole[1])
-        self._lines += [json.loads(line) for line in whole[0].splitlines()]
+        self._lines += [json.loads(line) for line in whole[0].splitlines()] + self._looks
+        self._looks.clear()
         return self._lines
 
     def forget_trace(self) -> None:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import queue
 import random
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from envs.errors import UserError
-from firmware_bridge.faults import inject_board, inject_link, inject_loop  # noqa: F401  (they register themselves)
+from firmware_bridge.faults import inject_board, inject_host, inject_link, inject_loop  # noqa: F401  (they register)
 from firmware_bridge.faults.catalogue import Row
-from firmware_bridge.faults.checker import Finding, check, expected
+from firmware_bridge.faults.checker import Finding, check
+from firmware_bridge.faults.expectation import expected
 from firmware_bridge.faults.outcome import INJECTIONS, NotHereError, Outcome
 from firmware_bridge.faults.rig import Rig
+from firmware_bridge.images import FixedSetting
 from sea_dbs.progress import progress
 
 PASS, FAIL, ABSENT, SKIPPED = "pass", "FAIL", "not there", "skipped by the person"
 KEEP_FINDINGS = 20  # of a row: enough to see what is wrong
+WAITING = 4  # boards at a time where all of them keep real time: they mostly wait
 
 Ask = Callable[[Row], bool]  # a person is asked to break something; False: skipped
 Say = Callable[[str], None]  # and told when
@@ -42,7 +48,7 @@ class RowResult:
     verdict: str = PASS
     trials: int = 0
     passed: int = 0
-    reaction_ms: list[float] = field(default_factory=list)  # from the fault to the state that must follow
+    reaction_ms: list[float] = field(default_factory=list)  # `reaction_us` of each trial
     problems: list[str] = field(default_factory=list)
     said: list[dict[str, Any]] = field(default_factory=list)
     pulses: int = 0
@@ -79,6 +85,7 @@ class Settings:
     electrode: str | None = None
     ask: Ask | None = None
     say: Say = print
+    jobs: int | None = None  # boards at a time; None: several where time is real and the machine only waits
 
 
 def run_rows(rows: Sequence[Row], settings: Settings) -> list[RowResult]:
@@ -91,8 +98,9 @@ def run_rows(rows: Sequence[Row], settings: Settings) -> list[RowResult]:
     results = []
     with progress(f"faults on {settings.board}", total) as bar:
         for row in rows:
-            results.append(_run_row(row, settings))
-            bar.update(_trials(row, settings), f"{row.name}: {results[-1].verdict}")
+            done = bar.done + _trials(row, settings)
+            results.append(_run_row(row, settings, bar))
+            bar.update(done - bar.done, f"{row.name}: {results[-1].verdict}")
     return results
 
 
@@ -102,39 +110,105 @@ def _trials(row: Row, settings: Settings) -> int:
     return settings.trials if settings.trials is not None else row.trials_on(settings.board, settings.full)
 
 
-def _run_row(row: Row, settings: Settings) -> RowResult:
-    result = RowResult(row, settings.board)
+def _absent(row: Row, settings: Settings) -> str | None:
+    """Why a row cannot be run on this board."""
     if settings.port is None and settings.board not in row.boards:
+        return f"this board cannot suffer it: only {', '.join(row.boards)} can"
+    if settings.port is not None and row.setting is not None:
+        return "a board that runs already has the setting for FALLBACK that it was built with"
+    return None
+
+
+def _run_row(row: Row, settings: Settings, bar: progress) -> RowResult:
+    result = RowResult(row, settings.board)
+    if (why := _absent(row, settings)) is not None:
         result.verdict = ABSENT
-        result.problems.append(f"this board cannot suffer it: only {', '.join(row.boards)} can")
+        result.problems.append(why)
         return result
     if settings.port is not None and row.hands and not (settings.ask is not None and settings.ask(row)):
         result.verdict = SKIPPED
         return result
     began = time.monotonic()
-    with Rig(
+    for k, tried in _tried(row, settings):
+        bar.update(1, row.name)
+        if isinstance(tried, Trial):
+            _count(result, tried, k)
+        elif isinstance(tried, NotHereError):
+            result.verdict = ABSENT
+            result.problems.append(str(tried))
+            break
+        else:
+            result.trials += 1
+            result.verdict = FAIL
+            result.problems.append(f"trial {k}: {tried}")
+            break
+    result.host_s = time.monotonic() - began
+    return result
+
+
+def _jobs(row: Row, settings: Settings) -> int:
+    """Boards at a time."""
+    wanted = settings.jobs or (WAITING if row.free and settings.board == "host" else 1)
+    return 1 if settings.port is not None else min(wanted, _trials(row, settings))
+
+
+def _tried(row: Row, settings: Settings) -> Iterator[tuple[int, Trial | NotHereError | UserError]]:
+    """Each trial with its number, as they end; what a board raises ends its part of them.
+
+    Raises:
+        UserError: a board cannot be started or reached.
+    """
+    jobs = _jobs(row, settings)
+    numbers, ended = iter(range(_trials(row, settings))), threading.Event()
+    out: queue.SimpleQueue[tuple[int, Trial | NotHereError | UserError] | None] = queue.SimpleQueue()
+
+    def board() -> Iterator[tuple[int, Trial | NotHereError | UserError]]:
+        with _rig(row, settings) as rig:
+            for k in numbers:
+                if ended.is_set():
+                    return
+                try:
+                    by_hand = settings.say if settings.port is not None and row.hands else None
+                    yield k, run_trial(rig, row, random.Random(f"{settings.seed} {row.name} {k}"), by_hand)
+                except (NotHereError, UserError) as error:
+                    yield k, error
+                    return
+
+    def work() -> None:
+        try:
+            for done in board():
+                out.put(done)
+        finally:
+            out.put(None)
+
+    if jobs == 1:
+        yield from board()
+        return
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            workers = [pool.submit(work) for _ in range(jobs)]
+            left = jobs
+            while left:
+                done = out.get()
+                if done is None:
+                    left -= 1
+                else:
+                    yield done
+            for worker in workers:
+                worker.result()
+        finally:
+            ended.set()
+
+
+def _rig(row: Row, settings: Settings) -> Rig:
+    return Rig(
         settings.board,
         stepped=not row.free,
         broken=settings.broken,
         port=settings.port,
         electrode=settings.electrode,
-    ) as rig:
-        for k in range(_trials(row, settings)):
-            try:
-                by_hand = settings.say if settings.port is not None and row.hands else None
-                trial = run_trial(rig, row, random.Random(f"{settings.seed} {row.name} {k}"), by_hand)
-            except NotHereError as error:
-                result.verdict = ABSENT
-                result.problems.append(str(error))
-                break
-            except UserError as error:
-                result.trials += 1
-                result.verdict = FAIL
-                result.problems.append(f"trial {k}: {error}")
-                break
-            _count(result, trial, k)
-    result.host_s = time.monotonic() - began
-    return result
+        fixed=None if row.setting is None else FixedSetting(**row.setting),
+    )
 
 
 def _count(result: RowResult, trial: Trial, k: int) -> None:
@@ -146,15 +220,28 @@ def _count(result: RowResult, trial: Trial, k: int) -> None:
     result.pulses += sum("pulse" in line for line in trial.lines)
     if trial.outcome.said:
         result.said.append(trial.outcome.said)
-    wanted = trial.outcome.expect[0] if trial.outcome.expect else None
-    if wanted is not None and wanted.state is not None and not wanted.restart:
-        after = [line for line in trial.lines if line.get("t_us", 0) >= trial.outcome.fault_us]
-        entered = [int(line["t_us"]) for line in after if line.get("state") == wanted.state]
-        result.reaction_ms += [(t_us - trial.outcome.fault_us) / 1e3 for t_us in entered[:1]]
+    if (took_us := reaction_us(trial)) is not None:
+        result.reaction_ms.append(took_us / 1e3)
     if result.shown is None or (wrong and result.verdict == PASS):
         result.shown = trial
     if wrong:
         result.verdict = FAIL
+
+
+def reaction_us(trial: Trial) -> int | None:
+    """From the fault, or from the last frame of a lost host that the board took, to the state that must follow."""
+    outcome = trial.outcome
+    wanted = outcome.expect[0] if outcome.expect else None
+    if wanted is None or wanted.state is None or wanted.restart:
+        return None
+    since = outcome.fault_us
+    for line in trial.lines:
+        t_us = int(line.get("t_us", 0))
+        if line.get("state") == wanted.state and t_us >= outcome.expect[0].after_us:
+            return t_us - since
+        if wanted.lease_ms is not None and line.get("lease_until_us"):
+            since = t_us
+    return None
 
 
 def run_trial(rig: Rig, row: Row, rng: random.Random, by_hand: Say | None = None) -> Trial:
@@ -172,7 +259,7 @@ def run_trial(rig: Rig, row: Row, rng: random.Random, by_hand: Say | None = None
     else:
         outcome = INJECTIONS[row.injection](rig, rng, row.given)
     lines = rig.lines()[before:]
-    findings = [finding for finding in check(lines, state=state) if finding.rule not in row.allow]
+    findings = [finding for finding in check(lines, rig.rules, state) if finding.rule not in row.allow]
     for wanted in outcome.expect:
-        findings += expected(lines, wanted)
+        findings += expected(lines, wanted, rig.rules)
     return Trial(outcome, lines, findings, state)

@@ -24,10 +24,11 @@ from sea_dbs.progress import progress
 ROWS = (
     "cable_pulled", "host_stalls", "bit_errors", "broken_frames", "replay", "delay_and_loss", "receiver_overrun",
     "policy_nan", "policy_saturated", "wrong_hash", "sensor", "sample_gap", "artefact", "limit_cycle", "power_loss",
-    "electrode_open", "electrode_short", "compliance", "electrode_dead", "charge_left", "stop_always",
+    "electrode_open", "electrode_short", "compliance", "electrode_dead", "charge_left", "stop_always", "memory_flip",
+    "dose",
 )  # fmt: skip
 CALM_US = (2_000_000, 20_000_000)  # undisturbed loop between two faults
-COUNTED = ("limit_cycle", "receiver_overrun")
+COUNTED = ("limit_cycle", "receiver_overrun", "dose")
 WINDOW_US = 11_500_000
 WARM = 0.1  # share of the time after which memory must not grow any more
 PAGE_KB = resource.getpagesize() // 1024

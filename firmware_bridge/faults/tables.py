@@ -12,7 +12,8 @@ from firmware_bridge.session import git_commit
 NOTE = (
     "Judged from the electrode's trace by a checker with its own numbers (`firmware_bridge/faults/checker.py`). In "
     "every trial: no pulse above a limit, net charge 0, ramp, lease, states, no re-arming by itself. *Reaction*: the "
-    "longest time from the fault to the change of state, in device time."
+    "longest time from the fault, or from the last frame of a lost host that the board took, to the change of state, "
+    "in device time."
 )
 
 
@@ -23,14 +24,21 @@ def head(settings: Settings, rows: str = "") -> dict[str, Any]:
     words += [f"--trials {settings.trials}"] if settings.trials is not None else []
     words += [f"--port {settings.port}"] if settings.port else []
     words += ["--full"] if settings.full else []
+    words += [f"--jobs {settings.jobs}"] if settings.jobs is not None else []
     words += [f"--broken {settings.broken}"] if settings.broken else []
     return {
         "board": settings.board if settings.port is None else settings.port,
         "seed": settings.seed,
         "date": datetime.now(tz=UTC).date().isoformat(),
-        "commit": (git_commit() or "unknown")[:12],
+        "commit": commit_text(),
         "command": " ".join(words),
     }
+
+
+def commit_text() -> str:
+    """The commit that runs, shortened; with '+' where files differ from it."""
+    commit = git_commit() or "unknown"
+    return commit[:12] + "+" * commit.endswith("+")
 
 
 def as_json(results: Sequence[RowResult], head: dict[str, Any]) -> dict[str, Any]:

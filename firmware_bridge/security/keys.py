@@ -57,6 +57,16 @@ def new_key(path: Path) -> DeviceKey:
         UserError: the file is there already (a key is never overwritten), or cannot be written.
     """
     key = DeviceKey(secrets.token_bytes(KEY_SIZE))
+    write_private(path, f"{FORMAT} {key.secret.hex()}\n".encode())
+    return key
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """A new file with 0600 rights, for bytes that hold a key.
+
+    Raises:
+        UserError: it is there already (a key is never overwritten), or cannot be written.
+    """
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except FileExistsError:
@@ -64,15 +74,14 @@ def new_key(path: Path) -> DeviceKey:
     except OSError as error:
         raise UserError(f"cannot write the key file {path}: {error.strerror}") from None
     try:
-        with os.fdopen(fd, "w", encoding="ascii") as stream:
+        with os.fdopen(fd, "wb") as stream:
             os.fchmod(fd, 0o600)  # whatever the umask says
-            stream.write(f"{FORMAT} {key.secret.hex()}\n")
+            stream.write(data)
             stream.flush()
             os.fsync(fd)
     except OSError as error:
         path.unlink(missing_ok=True)
         raise UserError(f"cannot write the key file {path}: {error.strerror}") from None
-    return key
 
 
 def read_key(path: Path) -> DeviceKey:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 
 from envs.errors import UserError
-from firmware_bridge.client import NO_MODEL, BoardClient
+from firmware_bridge.client import NO_MODEL, NO_RELEASE, BoardClient
 from firmware_bridge.clock import ClockSample
 from firmware_bridge.codes import AckCode, Fault, NackCode, State
 from firmware_bridge.layout import PROTOCOL
@@ -46,15 +46,16 @@ class StimulatorClient(BoardClient):
         *,
         schema_hash: bytes = SCHEMA_HASH,
         limits_hash: bytes = LIMITS_HASH,
+        shadow: bool = False,
         timeout_s: float = 3.0,
         refuse: bool = True,
     ) -> HelloAck:
-        """Shake hands with the device.
+        """Shake hands with the device; it holds no policy that a shadow could be cast by.
 
         Raises:
             UserError: no answer, or another device.
         """
-        del timeout_s, refuse
+        del shadow, timeout_s, refuse
         self.identity = self.driver.connect()
         self.board = HelloAck(
             protocol_min=PROTOCOL,
@@ -72,8 +73,9 @@ class StimulatorClient(BoardClient):
         )
         return self.board
 
-    def arm(self) -> Ack:
-        """See `Stimulator.arm`."""
+    def arm(self, verdict_hash: bytes = NO_RELEASE, release_tag: bytes = NO_RELEASE) -> Ack:
+        """See `Stimulator.arm`; such a device asks for no release."""
+        del verdict_hash, release_tag
         self.driver.arm()
         return self._ack(Reply())
 

@@ -13,7 +13,7 @@ from firmware_bridge.bench import Bench
 from firmware_bridge.electrode import Electrode
 from firmware_bridge.plan import Parts, SessionPlan, prepare
 from firmware_bridge.recorder import SESSION_FILE, Recorder
-from firmware_bridge.session import SUMMARY, StopAtEnd, _session_row, closed_loop, finish
+from firmware_bridge.session import SUMMARY, StopAtEnd, _session_row, closed_loop, finish, has_lfp
 from firmware_bridge.signals import interruptible
 from firmware_bridge.stimulators.client import StimulatorClient
 from firmware_bridge.stimulators.driver import HostTimed
@@ -92,7 +92,9 @@ def _run(
     row["mode"] = WARNING
     recorder = stack.enter_context(Recorder(plan.out / SESSION_FILE, row))
     if plan.lsl:
-        recorder.listeners.append(stack.enter_context(LslStreams(row, base_env(parts.env).config.stride_ms)))
+        recorder.listeners.append(
+            stack.enter_context(LslStreams(row, base_env(parts.env).config.stride_ms, lfp=has_lfp(parts)))
+        )
     recorder.chain(parts.chain, ack.firmware_build, f"{client.identity}: no image of ours", plan.policy)
     electrode = Electrode(
         client,
@@ -103,7 +105,7 @@ def _run(
         width_us=parts.width_us,
         latency_us=parts.latency_us,
         slots=base_env(parts.env).config.slots,
-        model_hash=parts.model_hash,
+        permit=parts.permit,
     )
     recorder.event(bench.now_us, "handshake", client.identity)
     if not plan.quiet:

@@ -32,6 +32,7 @@ COMMANDS = (
     "export",
     "parity",
     "board",
+    "release",
     "session",
     "faults",
     "soak",

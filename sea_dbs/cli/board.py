@@ -33,6 +33,9 @@ Log = Annotated[
     Path | None,
     typer.Option(help="Append each pulse, state and lease to this file, a JSON line each, as it happens."),
 ]
+Key = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Device key (sea-dbs key new): it takes signed frames alone.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -58,9 +61,7 @@ def host(
     format: Format = "int8",
     realtime: Annotated[bool, typer.Option("--realtime", help="Keep real time: refuse to be stepped.")] = False,
     electrode_log: Log = None,
-    key: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Device key (sea-dbs key new): it takes signed frames alone.")
-    ] = None,
+    key: Key = None,
 ) -> None:
     """Run a virtual board as a process on this machine until Ctrl-C.
 
@@ -72,7 +73,6 @@ def host(
     from firmware_bridge.board import board_command
     from firmware_bridge.images import build_image
 
-    _check(policy, format)
     model_hash = None if policy is None else _model_hash(policy)
     holds_it = policy is not None and (policy / "c").is_dir()
     command = board_command(
@@ -99,7 +99,6 @@ def build(
     from firmware_bridge.images import build_image
     from sea_dbs.files import prepare_output_dir
 
-    _check(policy, format)
     image = build_image(board, policy, format)
     build_image(board, policy, format, prepare_output_dir(out, overwrite=overwrite))
     typer.echo(
@@ -130,12 +129,15 @@ def _emulated(kind: str) -> Callable[..., None]:
                 help="Count device time in instructions: exact pulses, slower link, a busy core of this machine.",
             ),
         ] = False,
+        key: Key = None,
     ) -> None:
         del realtime
         from firmware_bridge.boards import start_board
 
-        _check(policy, format)
-        _keep(start_board(kind, policy_dir=policy, format=format, electrode_log=electrode_log, steady=steady))
+        board = start_board(
+            kind, policy_dir=policy, format=format, electrode_log=electrode_log, steady=steady, key_file=key
+        )
+        _keep(board)
 
     return run
 
@@ -163,14 +165,6 @@ def _keep(board: Board) -> None:
 
 def _end(number: int, frame: object) -> None:
     raise KeyboardInterrupt
-
-
-def _check(policy: Path | None, format: str) -> None:
-    """An export from elsewhere is data: its C source is compiled only if it follows from its ONNX file."""
-    if policy is not None:
-        from firmware_bridge.rederive import check_source
-
-        check_source(policy, format)
 
 
 def _model_hash(policy: Path) -> bytes:

@@ -43,6 +43,13 @@ def faults(
         str | None,
         typer.Option("--broken", metavar="RULE", help="A test build without ramp, lease or balance: must FAIL."),
     ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, help="Boards at a time. Default: more than one where all only wait.")
+    ] = None,
+    write_docs: Annotated[
+        Path | None,
+        typer.Option("--write-docs", metavar="DIR", help="Put these rows into faults.json and safety.md there."),
+    ] = None,
     list_rows: Annotated[bool, typer.Option("--list", help="List the catalogue and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Empty the folder first.")] = False,
@@ -59,6 +66,8 @@ def faults(
             typer.echo(f"{row.name:20} {row.fault}{' [hands]' if row.hands else ''}")
         return
     from envs.errors import UserError
+    from firmware_bridge.faults.docs import PAGE, read_page
+    from firmware_bridge.faults.docs import write_docs as into_docs
     from firmware_bridge.faults.run import PASS, Settings, run_rows
     from firmware_bridge.faults.tables import as_json as plain
     from firmware_bridge.faults.tables import head, markdown
@@ -67,6 +76,8 @@ def faults(
 
     if broken not in (None, "ramp", "lease", "balance"):
         raise UserError(f"there is no broken build '{broken}': choose ramp, lease or balance")
+    if write_docs is not None:
+        read_page(write_docs / PAGE)
     if out is not None:
         need("report", "matplotlib")
         prepare_output_dir(out, overwrite=overwrite)
@@ -78,6 +89,7 @@ def faults(
         broken=broken,
         port=port,
         electrode=electrode,
+        jobs=jobs,
         ask=_ask if port else None,
         say=lambda text: typer.echo(text, err=True),
     )
@@ -88,6 +100,8 @@ def faults(
         atomic_write_text(out / "faults.md", table)
         write_json(out / "faults.json", plain(results, said))
         _draw(out, results)
+    if write_docs is not None:
+        into_docs(write_docs, results, said)
     typer.echo(json.dumps(plain(results, said), indent=2, sort_keys=True) if as_json else table)
     if not all(result.verdict == PASS for result in results):
         raise typer.Exit(1)
@@ -113,5 +127,6 @@ def _draw(out: Path, results: Sequence[RowResult]) -> None:
             verdict=result.verdict,
             marks=shown.outcome.marks,
             before=shown.before or "IDLE",
+            shown_s=shown.outcome.shown_s,
         )
         atomic_write(out / f"{result.row.name}.png", lambda stream, data=picture: stream.write(data))  # type: ignore[misc]

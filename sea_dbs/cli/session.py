@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
-EXAMPLE = "Example: sea-dbs session --policy runs/export --port /dev/pts/3 --steps 30 --out runs/session"
+EXAMPLE = (
+    "Example: sea-dbs session --policy runs/export --port /dev/pts/3 --steps 30 --out runs/session; in shadow: sea-dbs "
+    "session --policy runs/export --shadow on-off --key clinic.key --out runs/shadow"
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -65,6 +68,14 @@ def session(
             "replayed:FILE: in the policy's place, on its plant; KIND:FILE takes what 'sea-dbs tune' found.",
         ),
     ] = None,
+    shadow: Annotated[
+        str | None,
+        typer.Option(
+            "--shadow",
+            metavar="NAME",
+            help="Shadow mode: this controller drives (names as --controller), the policy is only recorded.",
+        ),
+    ] = None,
     hz: Annotated[float, typer.Option("--hz", help="Rate of the periodic controller (Hz).")] = 50.0,
     duty: Annotated[float, typer.Option("--duty", help="Share of slots of the random controller.")] = 0.5,
     preset: Annotated[
@@ -98,7 +109,11 @@ def session(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Empty the folder first.")] = False,
 ) -> None:
-    """Close the loop over a board: plant, policy, serial link, electrode. Bench mode: simulated electrode only."""
+    """Close the loop over a board: plant, policy, serial link, electrode.
+
+    Without --key it is bench mode: simulated electrode only. With --key the policy must have been released by that key
+    (sea-dbs release), or decide in the shadow of a classical controller (--shadow), where nothing of it is applied.
+    """
     from envs.errors import UserError
     from firmware_bridge.plan import SessionPlan
     from firmware_bridge.session import run_session
@@ -108,6 +123,7 @@ def session(
         policy=policy,
         precision=precision,
         controller=controller,
+        shadow=shadow,
         preset=preset,
         hz=hz,
         duty=duty,
@@ -128,22 +144,24 @@ def session(
     if stimulator is not None:
         if key is not None:
             raise UserError("--key belongs to a board: a stimulator of others holds none")
+        if shadow is not None:
+            raise UserError("--shadow belongs to a board: a stimulator of others decides nothing")
         from firmware_bridge.stimulators.session import run_stimulator_session
 
         summary, realtime = run_stimulator_session(plan, stimulator, width_us), True
     elif width_us is not None:
         raise UserError("--width-us belongs to --stimulator: a board takes the policy's own pulse")
     else:
-        if decide_on == "board" and port is None and policy is not None:  # the board is compiled here
-            from firmware_bridge.rederive import check_source
-
-            check_source(policy, precision or "int8")
         summary = run_session(plan)
     beta, safety = summary["P_beta"], summary["safety"]
     typer.echo(
         f"{summary['decisions']} decisions, {summary['pulses']} pulses (duty {summary['duty']:.2f}): "
         f"P_beta {beta['first']:.0f} -> {beta['last']:.0f} (mean {beta['mean']:.0f})"
     )
+    if summary["shadow"] is not None:
+        from sea_dbs.report.shadow import sentence
+
+        typer.echo(sentence(summary["shadow"]))
     if summary.get("source", "plant") != "plant":
         typer.echo(f"source: {summary['source']}")
     if realtime:

@@ -65,6 +65,7 @@ def print_table(found: Trace) -> None:
         before = row.link
     Console(width=None if Console().is_terminal else 160, markup=False).print(table)
     typer.echo(f"model hash {found.model_hash}")
+    typer.echo(found.mode)
     count = sum(row.verdict == "not reachable" for row in found.rows)
     if found.broken is None:
         reach = f"; {count} of {len(found.rows)} parts are not within reach" if count else ""

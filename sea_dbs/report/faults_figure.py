@@ -30,7 +30,7 @@ def _unrolled(lines: Lines, fault_us: int) -> tuple[list[dict[str, Any]], float 
     out: list[dict[str, Any]] = []
     offset, newest, restart = 0, 0, None
     for line in lines:
-        t_us = int(line.get("t_us", newest - offset))
+        t_us = int(line.get("t_us", line.get("at_us", newest - offset)))
         if t_us + offset < newest and line.get("cause") in ("POWER_ON", "RESET", "WATCHDOG"):
             offset = newest
             restart = (newest - fault_us) / 1e6
@@ -39,10 +39,11 @@ def _unrolled(lines: Lines, fault_us: int) -> tuple[list[dict[str, Any]], float 
     return out, restart
 
 
-def _window(lines: Lines) -> tuple[float, float]:
+def _window(lines: Lines, shown_s: float | None) -> tuple[float, float]:
     reaction = next((line["s"] for line in lines if "state" in line and line["s"] > 0), 0.0)
     first, last = (lines[0]["s"], lines[-1]["s"]) if lines else (0.0, 0.0)
-    return max(first - 0.05, -BEFORE_S), max(min(last + 0.15, reaction + AFTER_S), 0.3)
+    end = reaction + AFTER_S if shown_s is None else shown_s
+    return max(first - 0.05, -BEFORE_S), max(min(last + 0.15, end), 0.3)
 
 
 def _pulses(axis: Axes, lines: Lines) -> None:
@@ -66,6 +67,8 @@ def _lease(axis: Axes, lines: Lines, end_s: float, fault_us: int) -> None:
         elif line.get("state") in ("IDLE", "SAFE_OFF"):  # a restarted board knows of no lease
             runs.append((line["s"], line["s"]))
     for i, (since, until) in enumerate(runs):
+        if since > end_s:
+            break
         stop = runs[i + 1][0] if i + 1 < len(runs) else min(until, end_s)
         axis.plot([since, stop], [1e3 * (until - since), 1e3 * (until - stop)], color=style.POLICY)
         axis.fill_between([since, stop], [1e3 * (until - since), 1e3 * (until - stop)], color=style.POLICY, alpha=0.15)
@@ -104,13 +107,15 @@ def draw(
     verdict: str,
     marks: Sequence[tuple[int, str]] = (),
     before: str = "IDLE",
+    shown_s: float | None = None,
 ) -> bytes:
     """PNG of one trial: pulses, lease and the board's state over the seconds around the fault.
 
-    ``lines``: the electrode log; ``fault_us``: device time of the fault; ``marks``: other moments (device time, what).
+    ``lines``: the electrode log; ``fault_us``: device time of the fault; ``marks``: other moments (device time, what);
+    ``shown_s``: as long after the fault as is shown; None: until a little after the first reaction.
     """
     rows, restart = _unrolled(lines, fault_us)
-    low, high = _window(rows)
+    low, high = _window(rows, shown_s)
     figure, axes = style.subplots(7.2, 4.4, rows=3, sharex=True, gridspec_kw={"height_ratios": [3, 1.4, 0.8]})
     _pulses(axes[0], [row for row in rows if low <= row["s"] <= high])
     _lease(axes[1], rows, high, fault_us)

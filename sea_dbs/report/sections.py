@@ -9,7 +9,7 @@ import yaml
 from envs.errors import UserError
 from envs.untrusted import load_yaml
 from sea_dbs import evaluation_figures
-from sea_dbs.report import learning_figure, plant_figure, session_figure
+from sea_dbs.report import learning_figure, plant_figure, release, session_figure, shadow
 from sea_dbs.report.find import Found, Part
 from sea_dbs.report.headline import between, level, percent, row_of
 from sea_dbs.report.page import Block, Figure, Missing, Section, Table, Text
@@ -142,6 +142,16 @@ def _checked(data: SessionData) -> str:
     return f"; logits equal the integer reference bit by bit in {differ.count(0)} of {len(differ)} decisions"
 
 
+def _right(data: SessionData) -> list[tuple[str, str]]:
+    """By what right it drove, where that is more than bench mode: the release, and what was decided in shadow."""
+    rows = []
+    if (signed := release.held(data)) is not None:
+        rows.append(("release", signed.text))
+    if (found := shadow.facts(data)) is not None:
+        rows.append(("shadow", shadow.sentence(found)))
+    return rows
+
+
 def _session_facts(part: Part, data: SessionData) -> Table:
     s, summary = data.session, part.facts
     reasons: dict[str, int] = {}
@@ -149,6 +159,7 @@ def _session_facts(part: Part, data: SessionData) -> Table:
         reasons[row["reason"]] = reasons.get(row["reason"], 0) + 1
     rows = [
         ("mode", s["mode"]),
+        *_right(data),
         ("controller", s["controller"]),
         ("board, clock", f"{s['board']}, {s['clock']}"),
         ("decided on", data.decide_on + _checked(data)),

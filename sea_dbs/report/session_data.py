@@ -1,10 +1,11 @@
-"""A recorded session, read from its SQLite file (schema: firmware_bridge/recorder.py), also after a kill -9."""
+"""A recorded session, read from its SQLite file (schema: sea_dbs/recording_schema.py), also after a kill -9."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from numpy.typing import NDArray
 from envs.basal_ganglia import OBSERVATION_SCALE
 from envs.errors import UserError
 from sea_dbs.recording_file import open_recording
+from sea_dbs.recording_schema import fill
 
-SCHEMA_VERSION = 1
 NO_DEVICE_ENVELOPE = "NO DEVICE ENVELOPE"  # how the mode of a session begins whose stimulator enforces nothing
+SETTING_MAX = 1e9  # of a number of the environment's configuration
+STRIDE_MIN_MS = 1e-3  # ms
 Row = dict[str, Any]
 Float = NDArray[np.float64]
 
@@ -50,10 +53,38 @@ class SessionData:
         """env, config, weights, onnx, model, board_model, schema, limits, firmware; hex SHA-256."""
         return dict(json.loads(self.session["hashes"]))
 
+    def setting(self, name: str, default: float | None = None) -> float:
+        """A number of the environment's configuration.
+
+        Raises:
+            UserError: it holds none of this name, nor is there a default.
+        """
+        value = json.loads(self.session["env_config"]).get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= SETTING_MAX:
+            raise UserError(f"the recording is damaged: its env_config holds no {name} from 0 to {SETTING_MAX:g}")
+        return float(value)
+
     @property
-    def environment(self) -> dict[str, Any]:
-        """The plant's configuration."""
-        return dict(json.loads(self.session["env_config"]))
+    def observes_beta(self) -> bool:
+        """Whether what was observed is P_beta of sliding windows; else it is single slots, or the LFP."""
+        config = json.loads(self.session["env_config"])
+        return (config.get("obs", "gpi"), config.get("view", "trace")) == ("gpi", "trace")
+
+    @property
+    def stride_s(self) -> float:
+        """From one window of P_beta to the next (s).
+
+        Raises:
+            UserError: as `setting`.
+        """
+        if (stride_ms := self.setting("stride_ms")) < STRIDE_MIN_MS:
+            raise UserError(f"the recording is damaged: its stride_ms is {stride_ms:g}, below {STRIDE_MIN_MS:g}")
+        return stride_ms * 1e-3
+
+    @property
+    def beta_step_s(self) -> float:
+        """From one value of `beta_trace` to the next (s)."""
+        return self.stride_s if self.observes_beta else self.decision_s
 
     def duty(self) -> float:
         """Share of slots in which a pulse came on the electrode."""
@@ -61,8 +92,15 @@ class SessionData:
         return sum(row["pulses"] for row in self.done) / slots if slots else 0.0
 
     def beta_trace(self) -> tuple[Float, Float]:
-        """P_beta of every window: (end of the window, s on the plant's clock; P_beta), both (n,), without repeats."""
-        stride_s = self.environment["stride_ms"] * 1e-3
+        """P_beta of every window: (end of the window, s on the plant's clock; P_beta), both (n,), without repeats.
+
+        Where something else was observed, the newest window at the end of each decision.
+        """
+        if not self.observes_beta:
+            last = [(row["plant_us"] * 1e-6 + self.decision_s, row["P_beta_last"]) for row in self.done]
+            table = np.array(last, np.float64).reshape(-1, 2)
+            return table[:, 0], table[:, 1]
+        stride_s = self.stride_s
         ends = [(row["plant_us"] * 1e-6, row["observation"]) for row in self.decisions]
         if self.session["final_observation"] is not None and ends:
             ends.append((ends[-1][0] + self.decision_s, self.session["final_observation"]))
@@ -135,13 +173,36 @@ def read_session(path: Path) -> SessionData:
     """
     with open_recording(path) as db:
         db.row_factory = sqlite3.Row
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version != SCHEMA_VERSION:
-            raise UserError(f"{path} has the schema version {version}: this version reads {SCHEMA_VERSION}")
         tables = {
-            name: [dict(row) for row in db.execute(f"SELECT * FROM {name} ORDER BY 1")]
+            name: [fill(name, dict(row)) for row in db.execute(f"SELECT * FROM {name} ORDER BY 1")]
             for name in ("session", "decisions", "pulses", "events")
         }
     if not tables["session"]:
         raise UserError(f"{path} holds no session: its host died before the first decision")
-    return SessionData(tables["session"][0], tables["decisions"], tables["pulses"], tables["events"])
+    session, decisions = tables["session"][0], tables["decisions"]
+    for name in ("env_config", "hashes", "host_machine"):
+        _check_json(path, name, session[name], of_texts=name == "hashes")
+    n_obs, slots = session["n_obs"], session["slots"]
+    _check_blob(path, "session.final_observation", session["final_observation"], 4 * n_obs)
+    for i, row in enumerate(decisions):
+        _check_blob(path, f"observation {i}", row["observation"], 4 * n_obs)
+        _check_blob(path, f"logits {i}", row["logits"], 8 * slots)
+    if any(after["plant_us"] < before["plant_us"] for before, after in pairwise(decisions)):
+        raise UserError(f"{path} is damaged: the plant's time runs backwards in its table decisions")
+    return SessionData(session, decisions, tables["pulses"], tables["events"])
+
+
+def _check_json(path: Path, name: str, text: str, *, of_texts: bool) -> None:
+    """An object; with ``of_texts`` one that maps names to texts."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or (of_texts and not all(isinstance(value, str) for value in found.values())):
+        raise UserError(f"{path} is damaged: session.{name} is no JSON object{' of texts' if of_texts else ''}")
+
+
+def _check_blob(path: Path, name: str, data: bytes | None, size: int) -> None:
+    """float32 values, as many as there must be, all finite; or none."""
+    if data is not None and (len(data) != size or not np.isfinite(np.frombuffer(data, "<f4")).all()):
+        raise UserError(f"{path}: {name} is damaged: {size // 4} finite float32 values are expected")

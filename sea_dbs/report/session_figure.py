@@ -41,7 +41,7 @@ def _beta(axis: Axes, data: SessionData) -> None:
     start = data.session["P_beta_first"]
     if start is not None:
         axis.axhline(start, color=style.UNTREATED, lw=1.2, ls="--", label=f"before the first pulse: {start:.0f}")
-    threshold = 1000.0 * data.environment["beta_threshold"]
+    threshold = 1000.0 * data.setting("beta_threshold")
     axis.axhline(threshold, color=style.NEUTRAL, lw=1.0, ls=":", label=f"reward's threshold: {threshold:.0f}")
     axis.axvspan(min(0.0, float(times[0]) if len(times) else 0.0), 0.0, color=style.GRID, alpha=0.6, lw=0)
     marks = [row for row in data.events if row["kind"] in MARKED]
@@ -71,7 +71,12 @@ def _duty(axis: Axes, data: SessionData) -> None:
     edges = np.append(starts[first], starts[-1] + data.decision_s)
     axis.stairs(100 * delivered, edges, fill=True, color=style.PULSES, alpha=0.45, label="delivered on the electrode")
     axis.stairs(100 * decided, edges, color=style.INK, lw=1.0, label="decided")
-    axis.legend(loc="upper right", ncols=2)
+    if data.session.get("shadow") is not None:
+        masks = [row["shadow_mask"] or "" for row in done]
+        shadow = np.add.reduceat([mask.count("1") for mask in masks], first) / count
+        label = "the policy in shadow, not applied"
+        axis.stairs(100 * shadow, edges, color=style.POLICY, lw=1.2, ls="--", label=label)
+    axis.legend(loc="upper right", ncols=3)
 
 
 def _ticks(axis: Axes, data: SessionData) -> None:

@@ -101,6 +101,29 @@ int harness_init_policy(uint16_t n_obs, uint16_t slots)
     return (int)sea_core_init(&other, &wanted, &port);
 }
 
+/* Flips a bit of the core's memory that no call may find changed, of its configuration, or of its key. */
+size_t harness_flip(unsigned where, size_t at, unsigned bit)
+{
+    uint8_t *const starts[] = {(uint8_t *)&core, (uint8_t *)&config, key, core.observation.blob};
+    const size_t sizes[] = {offsetof(sea_core_t, seal) + sizeof core.seal, sizeof config, keyed ? sizeof key : 0,
+                            SEA_OBSERVE_HEAD_SIZE + TINY_N_OBS};
+    if (at < sizes[where]) {
+        starts[where][at] = (uint8_t)(starts[where][at] ^ (1u << bit));
+    }
+    return sizes[where];
+}
+
+/* State, cause and whether memory was found changed. */
+unsigned harness_state(void)
+{
+    return sea_core_state(&core) | (unsigned)sea_core_cause(&core) << 8;
+}
+
+int harness_person(void)
+{
+    return (int)sea_core_person(&core);
+}
+
 size_t harness_core_size(void)
 {
     return sizeof core;

@@ -25,11 +25,11 @@
 
 static const char *const NAMES[EVENTS] = {
     "HELLO", "HELLO with other limits", "ARM", "ARM with another nonce", "ORDER", "ORDER, lower", "ORDER, ahead and wide",
-    "ORDER without pulses", "ORDER out of range", "ORDER on bad sensing", "RENEW", "STOP", "noise", "receiver overrun",
-    "OBSERVE", "OBSERVE, answer not finite", "50 ms", "100 ms, woken late", "1 s", "50 ms, output dead",
-    "50 ms, unbalanced", "50 ms, electrode open", "50 ms, electrode short", "a person"};
+    "ORDER without pulses", "ORDER out of range", "ORDER on bad sensing", "RENEW", "STOP", "a bit of memory flips", "receiver overrun",
+    "OBSERVE", "OBSERVE, answer not finite", "OBSERVE, answered late", "50 ms", "100 ms, woken late", "1 s", "50 ms, output dead",
+    "50 ms, unbalanced", "50 ms, electrode open", "a person, or a new start"};
 enum { E_HELLO, E_HELLO_OTHER, E_ARM, E_ARM_OTHER, E_ORDER, E_LOWER, E_AHEAD, E_EMPTY, E_RANGE, E_SENSING, E_RENEW, E_STOP,
-       E_NOISE, E_OVERRUN, E_OBSERVE, E_NOT_FINITE, E_STEP, E_LATE, E_LONG, E_DEAD, E_UNBALANCED, E_OPEN, E_SHORT, E_PERSON };
+       E_FLIP, E_OVERRUN, E_OBSERVE, E_NOT_FINITE, E_SLOW, E_STEP, E_LATE, E_LONG, E_DEAD, E_UNBALANCED, E_OPEN, E_PERSON };
 
 typedef struct {
     sea_core_t core;
@@ -50,7 +50,7 @@ typedef struct {
     sea_bucket_t buckets[SEA_WINDOW_BUCKETS + 1u];
     uint32_t impedance_ohm;
     uint16_t refusal;
-    uint8_t state, armable, session, pulsed, sensing_bad, not_finite, shaken, grounded;
+    uint8_t state, armable, session, pulsed, sensing_bad, not_finite, late, corrupt, shaken, grounded;
 } canon_t;
 
 typedef struct {
@@ -180,7 +180,7 @@ static bool stimulate(void *ctx, const sea_pulse_t *pulse, sea_given_t *given)
         violation("the dose is above its cap, or not counted");
     }
     *given = (sea_given_t){.residual_pC = event == E_UNBALANCED ? 1 : 0, .measured = true};
-    given->peak_uV = (uint32_t)amplitude * (event == E_OPEN ? 5000u : event == E_SHORT ? 10u : 1000u);
+    given->peak_uV = (uint32_t)amplitude * (event == E_OPEN ? 5000u : 1000u);
     return event != E_DEAD;
 }
 
@@ -223,7 +223,7 @@ static void hello(bool other)
 
 static void arm(bool other)
 {
-    sea_msg_arm_t m;
+    sea_msg_arm_t m = {0};
     uint8_t payload[SEA_ARM_SIZE];
     memcpy(m.board_nonce, world.core.board_nonce, sizeof m.board_nonce);
     m.board_nonce[0] = (uint8_t)(m.board_nonce[0] + other);
@@ -264,12 +264,26 @@ static void order(void)
     send(SEA_SET_STIM, payload, sizeof payload);
 }
 
+static void step(uint64_t by_us, bool late)
+{
+    const uint64_t to_us = world.core.now_us + by_us;
+    uint64_t due;
+    for (unsigned i = 0; !late && (due = sea_core_next_us(&world.core)) <= to_us; i++) {
+        (void)sea_core_tick(&world.core, due > world.core.now_us ? due : world.core.now_us);
+        if (i > 100) {
+            violation("something due is not done");
+        }
+    }
+    (void)sea_core_tick(&world.core, to_us);
+}
+
 static void observe(void)
 {
     uint8_t blob[SEA_OBSERVE_HEAD_SIZE + VALUES] = {0};
     uint8_t payload[SEA_OBSERVE_SIZE];
     sea_msg_observe_head_t head = {.lease_ms = LEASE_MS, .valid = VALUES, .maximum = 7};
     sea_msg_observe_head_t last;
+    head.start_us = event == E_SLOW ? world.core.now_us + 1u : 0;
     const int8_t *observation;
     if (world.core.observation.seen && sea_unpack_observe_head(&last, world.core.observation.before, SEA_OBSERVE_HEAD_SIZE)) {
         head.sample_first = last.sample_last + 1u;
@@ -287,28 +301,27 @@ static void observe(void)
     send(SEA_OBSERVE, payload, sea_pack_observe(payload, &m));
     if (sea_core_to_decide(&world.core, &observation)) {
         policy_infer(observation, sea_core_logits(&world.core));
+        if (event == E_SLOW) {
+            step(GRID_US, false);
+        }
         (void)sea_core_decided(&world.core, sea_core_logits(&world.core), world.core.now_us);
     }
 }
 
-static void step(uint64_t by_us, bool late)
+/* Presses the button; where memory is not what it was, only a new start helps. */
+static void person(void)
 {
-    const uint64_t to_us = world.core.now_us + by_us;
-    uint64_t due;
-    for (unsigned i = 0; !late && (due = sea_core_next_us(&world.core)) <= to_us; i++) {
-        (void)sea_core_tick(&world.core, due > world.core.now_us ? due : world.core.now_us);
-        if (i > 100) {
-            violation("something due is not done");
-        }
+    const uint64_t now_us = world.core.now_us;
+    if (sea_core_person(&world.core) != SEA_OK && world.core.corrupt) {
+        (void)sea_core_init(&world.core, &config, &port);
+        (void)sea_core_tick(&world.core, now_us);
     }
-    (void)sea_core_tick(&world.core, to_us);
 }
 
 static void happen(void)
 {
     sea_msg_renew_t renew = {.decision_id = world.core.current.id != 0 ? world.core.current.id : 1u};
     uint8_t payload[SEA_RENEW_SIZE];
-    const uint8_t noise[] = {0x05, 0x11, 0x22, 0x33, 0x44, 0x00};
     not_finite = event == E_NOT_FINITE;
     switch (event) {
     case E_HELLO:
@@ -326,14 +339,16 @@ static void happen(void)
     case E_STOP:
         send(SEA_STOP, (const uint8_t *)"", SEA_STOP_SIZE);
         break;
-    case E_NOISE:
-        (void)sea_core_feed(&world.core, noise, sizeof noise, world.core.now_us);
+    case E_FLIP:
+        world.core.effective.amplitude_uA ^= 0x1000u;
+        (void)sea_core_tick(&world.core, world.core.now_us);
         break;
     case E_OVERRUN:
         sea_core_overrun(&world.core);
         break;
     case E_OBSERVE:
     case E_NOT_FINITE:
+    case E_SLOW:
         observe();
         break;
     case E_LATE:
@@ -346,11 +361,10 @@ static void happen(void)
     case E_DEAD:
     case E_UNBALANCED:
     case E_OPEN:
-    case E_SHORT:
         step(GRID_US, false);
         break;
     case E_PERSON:
-        (void)sea_core_person(&world.core);
+        person();
         break;
     default:
         order();
@@ -382,10 +396,13 @@ static void judge(uint8_t before)
     if (after == SEA_STATE_CLOSED_LOOP && core->now_us >= world.lease_until_us) {
         violation("CLOSED_LOOP past the lease");
     }
+    if (event == E_FLIP && after != SEA_STATE_SAFE_OFF) {
+        violation("changed memory did not lead to SAFE_OFF");
+    }
     if (event == E_STOP && (after == SEA_STATE_CLOSED_LOOP || after == SEA_STATE_ARMED || after == SEA_STATE_FALLBACK)) {
         violation("STOP did not stop");
     }
-    if (event >= E_DEAD && event <= E_SHORT && pulses_now > 0 && (after != SEA_STATE_SAFE_OFF || pulses_now > 3)) {
+    if (event >= E_DEAD && event <= E_OPEN && pulses_now > 0 && (after != SEA_STATE_SAFE_OFF || pulses_now > 3)) {
         violation("a fault of the output did not lead to SAFE_OFF");
     }
     if (core->envelope.set_pA > reached(core->now_us) ||
@@ -452,6 +469,8 @@ static digest_t digest(void)
     c.session = core->session != 0;
     c.sensing_bad = core->sensing_bad;
     c.not_finite = core->not_finite;
+    c.late = core->late;
+    c.corrupt = core->corrupt;
     c.shaken = world.shaken;
     c.grounded = world.grounded;
     const uint64_t *words = (const uint64_t *)(const void *)&c;

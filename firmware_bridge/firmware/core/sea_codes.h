@@ -22,7 +22,7 @@ enum { /* What can move the board from one state to another. */
     SEA_EVENT_STOP = 5, /* a STOP, from anybody */
     SEA_EVENT_FAULT = 6, /* the output or the memory failed: no pulse, residual charge, electrode, compliance, a wrong sum */
     SEA_EVENT_PERSON = 7, /* a person pressed the board's own button */
-    SEA_EVENT_DEGRADE = 8, /* the loop is not to be trusted: sensing, answers, receiver, or a limit cycle */
+    SEA_EVENT_DEGRADE = 8, /* the loop is not to be trusted: sensing, answers, late answers, receiver, or a limit cycle */
 };
 
 enum { /* Why the board is in its state. */
@@ -45,6 +45,7 @@ enum { /* Why the board is in its state. */
     SEA_CAUSE_OVERRUN = 16, /* the receiver lost bytes repeatedly */
     SEA_CAUSE_LIMIT_CYCLE = 17, /* stimulation was switched on and off too often */
     SEA_CAUSE_MEMORY = 18, /* code, weights or memory changed: a checksum was wrong */
+    SEA_CAUSE_INFERENCE = 19, /* several answers of the policy in a row came too late */
 };
 
 enum { /* Why an order was refused. */
@@ -66,6 +67,8 @@ enum { /* Why an order was refused. */
     SEA_NACK_CODE_OBSERVATION_CRC = 16, /* the fragments are not of one observation: their CRC differs */
     SEA_NACK_CODE_NOT_FINITE = 17, /* the policy's answer is not finite or saturated, in the slot named in value */
     SEA_NACK_CODE_SENSING = 18, /* what was sensed is not fit to act on: Sensing bits in value */
+    SEA_NACK_CODE_RELEASE = 19, /* no release verdict for this model, signed with this board's key */
+    SEA_NACK_CODE_INFERENCE = 20, /* the policy answered after its start or its lease: nothing of it is applied */
 };
 
 enum { /* How an order was accepted. */
@@ -73,24 +76,28 @@ enum { /* How an order was accepted. */
     SEA_ACK_CODE_ALREADY = 1, /* it had been done already: nothing was changed */
 };
 
-enum { /* What the virtual electrode can be told to do. */
+enum { /* What the virtual electrode can be told to do; the last two in test builds alone. */
     SEA_ELECTRODE_FAULT_NONE = 0, /* behave */
     SEA_ELECTRODE_FAULT_DEAD = 1, /* refuse every pulse */
     SEA_ELECTRODE_FAULT_UNBALANCED = 2, /* leave a residual charge after every pulse */
     SEA_ELECTRODE_FAULT_OPEN = 3, /* open circuit: no current flows, the voltage goes to V_max */
     SEA_ELECTRODE_FAULT_SHORT = 4, /* short circuit: 10 ohm */
     SEA_ELECTRODE_FAULT_OVERRUN = 5, /* nothing of the electrode: the link's receiver loses bytes, once for each such message */
+    SEA_ELECTRODE_FAULT_MEMORY = 6, /* a bit flips: residual_pC 0 in code or weights, 1 in the core's memory */
+    SEA_ELECTRODE_FAULT_HANG = 7, /* the firmware runs in an endless loop: residual_pC 0 its main loop, 1 with interrupts off */
 };
 
 enum { /* Why a value was lowered; the applied one stands in the ACK. */
     SEA_CLAMP_RUN_TIME_AMPLITUDE = 1, /* amplitude limit tightened at run time */
     SEA_CLAMP_CHARGE_DENSITY = 2, /* charge density of a phase on this electrode */
     SEA_CLAMP_SHANNON = 4, /* Shannon's limit on this electrode */
+    SEA_CLAMP_SHADOW = 8, /* decided in a session in SHADOW: nothing of it is applied */
 };
 
-enum { /* What a board can do. */
+enum { /* What a board can do, and what a host asks for. */
     SEA_FEATURE_DECIDES = 1, /* it holds a policy and answers OBSERVE */
     SEA_FEATURE_KEYED = 2, /* it holds a device key: every frame but HELLO and STOP is signed; without it: bench mode */
+    SEA_FEATURE_SHADOW = 4, /* asked for by a host: the policy decides, and nothing of it is ever applied; answered by the same bit */
 };
 
 enum { /* Why the board will not be armed by this host. */
@@ -118,6 +125,7 @@ enum { /* What has gone wrong since power-on. */
     SEA_FAULT_RECEIVER = 2048, /* the receiver lost bytes */
     SEA_FAULT_LIMIT_CYCLE = 4096, /* stimulation was switched on and off too often */
     SEA_FAULT_MEMORY = 8192, /* a checksum of code, weights or memory was wrong */
+    SEA_FAULT_INFERENCE = 16384, /* an answer of the policy came too late */
 };
 
 enum { /* Why nothing may be done on an observation; 0 = it is fit. */
@@ -153,8 +161,8 @@ static inline const char *sea_state_name(uint8_t state)
 
 static inline const char *sea_cause_name(uint8_t cause)
 {
-    static const char *const names[] = {"POWER_ON", "HANDSHAKE", "ARMED_BY_HOST", "ORDERED", "LEASE_ENDED", "STOPPED", "STIMULATOR", "RESIDUAL", "PERSON", "WATCHDOG", "RESET", "COMPLIANCE", "OPEN", "SHORT", "SENSING", "NOT_FINITE", "OVERRUN", "LIMIT_CYCLE", "MEMORY"};
-    return cause < 19 ? names[cause] : "?";
+    static const char *const names[] = {"POWER_ON", "HANDSHAKE", "ARMED_BY_HOST", "ORDERED", "LEASE_ENDED", "STOPPED", "STIMULATOR", "RESIDUAL", "PERSON", "WATCHDOG", "RESET", "COMPLIANCE", "OPEN", "SHORT", "SENSING", "NOT_FINITE", "OVERRUN", "LIMIT_CYCLE", "MEMORY", "INFERENCE"};
+    return cause < 20 ? names[cause] : "?";
 }
 
 #endif

@@ -17,6 +17,7 @@
 
 #include "sea_envelope.h"
 #include "sea_frame.h"
+#include "sea_integrity.h"
 #include "sea_limits_check.h"
 #include "sea_policy.h"
 #include "sea_sensing.h"
@@ -88,17 +89,17 @@ typedef struct {
 } sea_config_t;
 
 typedef struct {
-    uint32_t id; /* 0: there is none */
     uint64_t start_us;
+    uint64_t lease_until_us;
+    uint32_t id; /* 0: there is none */
     uint32_t period_us;
+    uint32_t amplitude_uA;
+    uint32_t lease_us;
     uint16_t slots;
     uint16_t next; /* first slot not yet dealt with */
-    uint8_t mask[32];
-    uint32_t amplitude_uA;
     uint16_t width_us;
     uint16_t clamp;
-    uint32_t lease_us;
-    uint64_t lease_until_us;
+    uint8_t mask[32];
 } sea_decision_t;
 
 typedef struct {
@@ -115,6 +116,7 @@ typedef struct {
     uint32_t orders_refused;
     uint32_t overruns;
     uint32_t slots_dose;
+    uint32_t decisions_late;
 } sea_counters_t;
 
 /* An observation on its way through the board: assembled, then decided on. One at a time. */
@@ -143,37 +145,50 @@ typedef struct {
     int32_t logits[2u * SEA_DECIDED_SLOTS_MAX];
 } sea_answer_t;
 
-/* Everything the board knows. Read it through the functions below. */
+/* Everything the board knows. Read it through the functions below. All before `seal` changes only within a call, and is
+ * summed up at its end; so are the configuration, the device key and the port. */
 typedef struct {
     const sea_config_t *config;
     const sea_port_t *port;
+    const uint8_t *device_key; /* as the configuration said at the start; null: bench mode */
+    struct {
+        const sea_config_t *config;
+        const sea_port_t *port;
+        const uint8_t *device_key;
+    } again[2]; /* the same pointers: two of three tell which one has changed */
     sea_effective_t effective;
-    sea_rx_t rx;
     uint64_t now_us;
     uint8_t state;
     uint8_t cause;
+    bool corrupt; /* memory is not what it was */
+    bool pulsed;
     uint32_t faults;
     uint32_t tx_sequence;
     uint32_t session; /* 0: none yet */
-    uint16_t sessions;
     uint32_t rx_sequence; /* newest of this session */
+    uint16_t sessions;
     uint16_t refusal;
     bool armable; /* a handshake without refusal whose nonce is not spent */
+    bool shadow; /* the policy decides in this session, and is never applied */
+    uint8_t sensing_bad; /* in a row */
+    uint8_t not_finite;  /* in a row */
+    uint8_t late;        /* in a row: answers of the policy */
     uint8_t board_nonce[16];
+    uint8_t model[32]; /* which the host says drives in this session; all zero: none */
     sea_auth_t auth; /* of the session */
     uint8_t host_nonces[SEA_REMEMBERED_NONCES][16]; /* [0] is this session's */
     uint32_t newest_id;
     sea_decision_t current;
     sea_decision_t queued;
-    bool pulsed;
     uint64_t last_pulse_us;
     sea_envelope_t envelope;
     uint64_t fixed_us; /* FALLBACK: when the next pulse of the fixed setting is due */
-    uint8_t sensing_bad; /* in a row */
-    uint8_t not_finite;  /* in a row */
     sea_counters_t counters;
+    uint32_t key_sum;
+    uint32_t seal; /* the sum of all that stands before; what follows has a CRC of its own, or is only said again */
     sea_observation_t observation;
     sea_answer_t answer;
+    sea_rx_t rx;
 } sea_core_t;
 
 sea_status_t sea_core_init(sea_core_t *core, const sea_config_t *config, const sea_port_t *port);
@@ -195,17 +210,15 @@ int32_t *sea_core_logits(sea_core_t *core);
  * 2, and one for each 52 logits). SEA_ERR_STATE: nothing waits, or its session has ended meanwhile. */
 sea_status_t sea_core_decided(sea_core_t *core, const int32_t *logits, uint64_t now_us);
 
-/* A person presses the board's own button: the only way out of SAFE_OFF. */
+/* A person presses the board's own button: the only way out of SAFE_OFF. After MEMORY there is none but a new start. */
 sea_status_t sea_core_person(sea_core_t *core);
 
 /* The link's receiver lost bytes (a port's interrupt counts, its main loop says so). Repeated: FALLBACK. */
 void sea_core_overrun(sea_core_t *core);
 
-/* A checksum of code, weights or memory was wrong: SAFE_OFF. */
+/* A sum of code or weights was wrong (a port's patrol, sea_integrity.h): SAFE_OFF, until the board is started anew. What the
+ * core itself remembers it watches itself, at each call. */
 void sea_core_corrupt(sea_core_t *core);
-
-/* Whether a sample taken at a time is to be blanked: it lies in a pulse or shortly after it. For a port that senses. */
-bool sea_core_blanks(const sea_core_t *core, uint64_t sample_us);
 
 /* When the next thing is due; SEA_NEVER: nothing. It can lie in the past. */
 uint64_t sea_core_next_us(const sea_core_t *core);

@@ -33,12 +33,12 @@
 #define SEA_TOGGLES_MAX UINT32_C(40) /* times on or off in a rolling window: a cycle of 2 Hz; ours */
 #define SEA_OVERRUNS_MAX UINT32_C(3) /* overruns of the receiver in a rolling window that lead to FALLBACK; ours */
 #define SEA_NOT_FINITE_MAX UINT32_C(3) /* answers in a row, not finite or saturated, that lead to FALLBACK */
+#define SEA_INFERENCE_MAX UINT32_C(3) /* answers of the policy in a row, come too late, that lead to FALLBACK; ours */
 #define SEA_SENSING_MAX UINT32_C(3) /* observations in a row, not fit to act on, that lead to FALLBACK; ours */
 #define SEA_SENSING_AGE_MAX_US UINT32_C(1000000) /* µs; age of the newest sample: one window of the preset paper; ours */
 #define SEA_SENSING_VALID_PERCENT UINT32_C(50) /* %; least share of values that were measured, not blanked; ours */
 #define SEA_SENSING_FLAT_VALUES UINT32_C(8) /* fewer equal values than these are not called flat; ours */
-#define SEA_BLANK_US UINT32_C(2000) /* µs; from the start of a pulse: samples of that time are blanked; ours */
 
-#define SEA_LIMITS_HASH {0xc0, 0x66, 0x6c, 0x8c, 0x94, 0x13, 0x85, 0xab, 0x28, 0xe3, 0x52, 0x51, 0x93, 0x93, 0x4c, 0xaf, 0xa0, 0x59, 0x82, 0x01, 0xa1, 0x82, 0xe1, 0xf7, 0xba, 0x8d, 0x68, 0xa6, 0x6f, 0x70, 0x33, 0xec}
+#define SEA_LIMITS_HASH {0x29, 0x7b, 0xc8, 0x86, 0x65, 0xe5, 0x5f, 0x79, 0xdb, 0xf2, 0x26, 0xa2, 0x05, 0xd0, 0xc1, 0x66, 0xa9, 0x9a, 0x99, 0xc3, 0x7c, 0x1c, 0xc9, 0x09, 0x67, 0xa6, 0x8a, 0xfc, 0x91, 0xea, 0xa8, 0x41}
 
 #endif

@@ -15,8 +15,8 @@
 #define SEA_BODY_MIN 30u
 #define SEA_BODY_MAX 250u
 #define SEA_FRAME_MAX 253u
-#define SEA_SCHEMA_HASH {0x39, 0x21, 0x98, 0x92, 0x75, 0xfd, 0x42, 0xd6, 0xff, 0xe5, 0x4f, 0xe9, 0x89, 0x47, 0x5b, 0xf8, 0xb3, 0xae, 0xd1, 0x54, 0x5a, 0x41, 0x33, 0x5e, 0x5e, 0x5b, 0x5d, 0x57, 0xfc, 0xbc, 0xd2, 0xb2}
-#define SEA_SCHEMA_SEED UINT32_C(0x92982139)
+#define SEA_SCHEMA_HASH {0x8a, 0xf6, 0x84, 0xb1, 0x7a, 0xb0, 0xae, 0x41, 0x6b, 0x21, 0x6a, 0xb6, 0xcf, 0x1c, 0xb2, 0x1c, 0x5d, 0x26, 0x06, 0x86, 0x53, 0x8a, 0x40, 0xfa, 0xd3, 0x19, 0xf6, 0x65, 0x75, 0x25, 0xda, 0x62}
+#define SEA_SCHEMA_SEED UINT32_C(0xb184f68a)
 
 /* layout for ever, plain CRC */
 static inline bool sea_type_is_frozen(uint8_t type)
@@ -35,7 +35,7 @@ static inline bool sea_type_is_boards(uint8_t type)
 typedef struct {
     uint8_t protocol_min; /* oldest protocol version of the sender */
     uint8_t protocol_max; /* newest protocol version of the sender */
-    uint32_t features; /* bits for later use, 0 now */
+    uint32_t features; /* Feature bits that the host asks for: SHADOW or 0 */
     uint8_t host_nonce[16]; /* nonce */
     uint8_t schema_hash[32]; /* SHA-256 */
     uint8_t limits_hash[32]; /* SHA-256 */
@@ -166,13 +166,17 @@ static inline bool sea_unpack_time_sync(sea_msg_time_sync_t *m, const uint8_t *i
 }
 
 #define SEA_ARM 0x11u
-#define SEA_ARM_SIZE 16u
+#define SEA_ARM_SIZE 80u
 typedef struct {
     uint8_t board_nonce[16]; /* nonce */
+    uint8_t verdict_hash[32]; /* SHA-256 of the release verdict; zero = none */
+    uint8_t release_tag[32]; /* tag of the release of HELLO's model; zero = none */
 } sea_msg_arm_t;
 static inline void sea_pack_arm(uint8_t *out, const sea_msg_arm_t *m)
 {
     sea_copy(out + 0, m->board_nonce, 16);
+    sea_copy(out + 16, m->verdict_hash, 32);
+    sea_copy(out + 48, m->release_tag, 32);
 }
 static inline bool sea_unpack_arm(sea_msg_arm_t *m, const uint8_t *in, size_t size)
 {
@@ -180,6 +184,8 @@ static inline bool sea_unpack_arm(sea_msg_arm_t *m, const uint8_t *in, size_t si
         return false;
     }
     sea_copy(m->board_nonce, in + 0, 16);
+    sea_copy(m->verdict_hash, in + 16, 32);
+    sea_copy(m->release_tag, in + 48, 32);
     return true;
 }
 
@@ -325,7 +331,7 @@ static inline bool sea_unpack_nack(sea_msg_nack_t *m, const uint8_t *in, size_t 
 #define SEA_STATUS_REQUEST_SIZE 0u
 
 #define SEA_STATUS 0x18u
-#define SEA_STATUS_SIZE 118u
+#define SEA_STATUS_SIZE 122u
 typedef struct {
     uint32_t of_sequence; /* sequence of the frame that this answers; 0 = unasked */
     uint8_t state; /* State */
@@ -349,6 +355,7 @@ typedef struct {
     uint32_t orders_refused; /* count since power-on */
     uint32_t overruns; /* times the receiver lost bytes */
     uint32_t slots_dose; /* ordered pulses not given because of the dose */
+    uint32_t decisions_late; /* answers of the policy that came after their start or lease */
     uint32_t toggles; /* times on or off in the rolling window */
     uint32_t set_point_uA; /* µA, set point: the amplitude that the ramp allows now */
     uint32_t impedance_ohm; /* ohm, at the newest pulse; 0 = not measured */
@@ -382,14 +389,15 @@ static inline void sea_pack_status(uint8_t *out, const sea_msg_status_t *m)
     sea_put_u32(out + 74, m->orders_refused);
     sea_put_u32(out + 78, m->overruns);
     sea_put_u32(out + 82, m->slots_dose);
-    sea_put_u32(out + 86, m->toggles);
-    sea_put_u32(out + 90, m->set_point_uA);
-    sea_put_u32(out + 94, m->impedance_ohm);
-    sea_put_u32(out + 98, m->dose_uW);
-    sea_put_u32(out + 102, m->v_max_mV);
-    sea_put_u32(out + 106, m->dose_limit_uW);
-    sea_put_u32(out + 110, m->toggles_limit);
-    sea_put_u32(out + 114, m->fallback_uA);
+    sea_put_u32(out + 86, m->decisions_late);
+    sea_put_u32(out + 90, m->toggles);
+    sea_put_u32(out + 94, m->set_point_uA);
+    sea_put_u32(out + 98, m->impedance_ohm);
+    sea_put_u32(out + 102, m->dose_uW);
+    sea_put_u32(out + 106, m->v_max_mV);
+    sea_put_u32(out + 110, m->dose_limit_uW);
+    sea_put_u32(out + 114, m->toggles_limit);
+    sea_put_u32(out + 118, m->fallback_uA);
 }
 static inline bool sea_unpack_status(sea_msg_status_t *m, const uint8_t *in, size_t size)
 {
@@ -418,14 +426,15 @@ static inline bool sea_unpack_status(sea_msg_status_t *m, const uint8_t *in, siz
     m->orders_refused = sea_get_u32(in + 74);
     m->overruns = sea_get_u32(in + 78);
     m->slots_dose = sea_get_u32(in + 82);
-    m->toggles = sea_get_u32(in + 86);
-    m->set_point_uA = sea_get_u32(in + 90);
-    m->impedance_ohm = sea_get_u32(in + 94);
-    m->dose_uW = sea_get_u32(in + 98);
-    m->v_max_mV = sea_get_u32(in + 102);
-    m->dose_limit_uW = sea_get_u32(in + 106);
-    m->toggles_limit = sea_get_u32(in + 110);
-    m->fallback_uA = sea_get_u32(in + 114);
+    m->decisions_late = sea_get_u32(in + 86);
+    m->toggles = sea_get_u32(in + 90);
+    m->set_point_uA = sea_get_u32(in + 94);
+    m->impedance_ohm = sea_get_u32(in + 98);
+    m->dose_uW = sea_get_u32(in + 102);
+    m->v_max_mV = sea_get_u32(in + 106);
+    m->dose_limit_uW = sea_get_u32(in + 110);
+    m->toggles_limit = sea_get_u32(in + 114);
+    m->fallback_uA = sea_get_u32(in + 118);
     return true;
 }
 
@@ -698,7 +707,7 @@ static inline bool sea_unpack_button(sea_msg_button_t *m, const uint8_t *in, siz
 typedef struct {
     uint32_t token; /* chosen by the host, echoed in AT */
     uint8_t fault; /* ElectrodeFault */
-    int32_t residual_pC; /* pC, left by each pulse while UNBALANCED */
+    int32_t residual_pC; /* pC, left by each pulse while UNBALANCED; which one of MEMORY and HANG is meant */
     uint32_t impedance_ohm; /* ohm, of the electrode; 0 = as usual, 1000; OPEN and SHORT have their own */
     uint32_t v_max_mV; /* mV, at which the output saturates; 0 = as usual, 10000 */
 } sea_msg_electrode_t;

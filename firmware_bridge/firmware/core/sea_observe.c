@@ -77,7 +77,10 @@ static sea_verdict_t judge_shape(const sea_core_t *core, const sea_msg_observe_t
 static sea_verdict_t judge_turn(const sea_core_t *core, const sea_msg_observe_t *part)
 {
     const sea_observation_t *observation = &core->observation;
-    uint32_t newest = core->newest_id > core->answer.id ? core->newest_id : core->answer.id;
+    uint32_t newest = core->answer.id;
+    if (core->newest_id > newest && !core->shadow) { /* in shadow the two who decide count each for itself */
+        newest = core->newest_id;
+    }
     if (SEA_NEXT[core->state][SEA_EVENT_ORDER] == SEA_REFUSED) {
         return (sea_verdict_t){.code = SEA_NACK_CODE_STATE, .value = core->state};
     }
@@ -114,6 +117,13 @@ static bool place(sea_core_t *core, const sea_msg_observe_t *part)
         sea_copy(observation->blob + FULL * part->fragment, part->data, part->data_size);
     }
     return true;
+}
+
+/* All of it, and as the host summed it up. */
+static bool is_as_sent(const sea_core_t *core)
+{
+    const sea_observation_t *observation = &core->observation;
+    return sea_crc32(0, observation->blob, blob_size(core)) == observation->crc;
 }
 
 /* A head that contradicts its values was not made from them. */
@@ -165,7 +175,7 @@ void sea_on_observe(sea_core_t *core, const sea_frame_t *frame)
         return;
     }
     uint8_t code = 0;
-    if (sea_crc32(0, observation->blob, blob_size(core)) != observation->crc) {
+    if (!is_as_sent(core)) {
         code = SEA_NACK_CODE_OBSERVATION_CRC;
     } else if (!sea_unpack_observe_head(&head, observation->blob, SEA_OBSERVE_HEAD_SIZE) || !head_fits(core, &head)) {
         code = SEA_NACK_CODE_OBSERVATION;
@@ -185,12 +195,14 @@ bool sea_core_to_decide(sea_core_t *core, const int8_t **values)
     if (core == NULL || values == NULL || !core->observation.whole) {
         return false;
     }
+    sea_open(core, core->now_us);
     if (core->observation.fresh) {
         core->observation.fresh = false;
         core->config->policy->reset();
     }
     core->observation.taken = true;
     *values = (const int8_t *)core->observation.blob + SEA_OBSERVE_HEAD_SIZE;
+    sea_seal(core);
     return true;
 }
 
@@ -247,6 +259,9 @@ static void write_answer(sea_core_t *core, const sea_msg_set_stim_t *order, cons
         .margins_size = 2u * margins,
     };
     sea_copy(decision.mask, order->mask, sizeof decision.mask);
+    if (core->shadow) {
+        decision.clamp = SEA_CLAMP_SHADOW;
+    }
     if (held != NULL) {
         decision.clamp = held->clamp;
         decision.start_us = held->start_us;
@@ -259,18 +274,65 @@ static void write_answer(sea_core_t *core, const sea_msg_set_stim_t *order, cons
     answer->size = sea_pack_decision(answer->decision, &decision);
 }
 
+/* Something was wrong with what the policy said: in a row it leads to FALLBACK, where the policy drives. */
+static void strike(sea_core_t *core, uint8_t *in_a_row, uint32_t limit, uint32_t bit, uint8_t cause)
+{
+    core->faults |= bit;
+    if (!core->shadow && sea_strike(in_a_row, limit)) {
+        sea_degrade(core, bit, cause);
+    }
+}
+
+/* The observation was there in time, and the policy answered when its first slot could no more be given, or after the
+ * lease that it would have had. */
+static bool is_late(const sea_core_t *core, const sea_msg_set_stim_t *order)
+{
+    const uint64_t whole_us = core->observation.whole_us;
+    const uint64_t last_us = order->start_us + order->slot_period_us / 2u;
+    return core->now_us - whole_us > (uint64_t)order->lease_ms * 1000u ||
+           (order->start_us != 0 && whole_us <= last_us && core->now_us > last_us);
+}
+
+/* Judges an answer; null: nothing of it is applied (why; code 0: only because the session is one in shadow). */
+static const sea_decision_t *judge_answer(sea_core_t *core, const int32_t *logits, sea_msg_set_stim_t *order,
+                                          sea_verdict_t *why)
+{
+    const sea_decision_t *held = NULL;
+    uint16_t slot;
+    if (!read_logits(core->config->policy, logits, order->mask, &slot)) {
+        *why = (sea_verdict_t){.code = SEA_NACK_CODE_NOT_FINITE, .value = slot};
+        strike(core, &core->not_finite, SEA_NOT_FINITE_MAX, SEA_FAULT_NOT_FINITE, SEA_CAUSE_NOT_FINITE);
+    } else if (is_late(core, order)) {
+        *why = (sea_verdict_t){.code = SEA_NACK_CODE_INFERENCE, .value = core->now_us - core->observation.whole_us};
+        core->counters.decisions_late++;
+        strike(core, &core->late, SEA_INFERENCE_MAX, SEA_FAULT_INFERENCE, SEA_CAUSE_INFERENCE);
+    } else if (core->shadow) {
+        *why = (sea_verdict_t){.code = order->sensing != 0 ? SEA_NACK_CODE_SENSING : 0u, .value = order->sensing};
+    } else {
+        core->not_finite = 0;
+        core->late = 0;
+        held = sea_hold(core, order, why);
+    }
+    return held;
+}
+
 sea_status_t sea_core_decided(sea_core_t *core, const int32_t *logits, uint64_t now_us)
 {
     if (core == NULL || logits == NULL) {
         return SEA_ERR_ARGUMENT;
     }
     sea_observation_t *observation = &core->observation;
+    sea_open(core, now_us);
     const sea_status_t status = sea_arrive(core, now_us);
+    if (observation->taken && !observation->dropped && !is_as_sent(core)) { /* it has changed meanwhile */
+        sea_corrupted(core);
+    }
     const bool dropped = observation->dropped;
     if (!observation->taken || dropped) {
         observation->whole = observation->whole && !dropped;
         observation->taken = false;
         observation->dropped = false;
+        sea_seal(core);
         return SEA_ERR_STATE;
     }
     const sea_policy_t *policy = core->config->policy;
@@ -288,23 +350,12 @@ sea_status_t sea_core_decided(sea_core_t *core, const int32_t *logits, uint64_t 
     };
     sea_copy(observation->before, observation->blob, sizeof observation->before);
     observation->seen = true;
-    sea_verdict_t why = {.code = SEA_NACK_CODE_NOT_FINITE};
-    const sea_decision_t *held = NULL;
-    uint16_t slot;
-    if (read_logits(policy, logits, order.mask, &slot)) {
-        core->not_finite = 0;
-        held = sea_hold(core, &order, &why);
-    } else {
-        why.value = slot;
-        core->faults |= SEA_FAULT_NOT_FINITE;
-        if (sea_strike(&core->not_finite, SEA_NOT_FINITE_MAX)) {
-            sea_degrade(core, SEA_FAULT_NOT_FINITE, SEA_CAUSE_NOT_FINITE);
-        }
-    }
+    sea_verdict_t why = {0};
+    const sea_decision_t *held = judge_answer(core, logits, &order, &why);
     for (size_t i = 0; logits != core->answer.logits && i < 2u * (size_t)policy->slots; i++) {
         core->answer.logits[i] = logits[i];
     }
-    if (held == NULL) {
+    if (why.code != 0) {
         core->counters.orders_refused++;
     }
     write_answer(core, &order, held, &why);
@@ -313,5 +364,6 @@ sea_status_t sea_core_decided(sea_core_t *core, const int32_t *logits, uint64_t 
     observation->id = 0;
     send_decision(core, observation->of_sequence);
     sea_promote(core);
+    sea_seal(core);
     return status;
 }

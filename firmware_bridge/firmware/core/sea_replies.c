@@ -45,6 +45,7 @@ void sea_send_status(sea_core_t *core, uint32_t of_sequence)
         .orders_refused = counters->orders_refused,
         .overruns = counters->overruns,
         .slots_dose = counters->slots_dose,
+        .decisions_late = counters->decisions_late,
         .toggles = sums.toggles,
         .set_point_uA = sea_envelope_set_uA(&core->envelope),
         .impedance_ohm = core->envelope.impedance_ohm,

@@ -7,8 +7,9 @@ static void send_hello_ack(sea_core_t *core, const sea_msg_hello_t *hello, uint1
     sea_msg_hello_ack_t ack = {
         .protocol_min = SEA_PROTOCOL,
         .protocol_max = SEA_PROTOCOL,
-        .features = (core->config->policy != NULL ? SEA_FEATURE_DECIDES : 0u) |
-                    (core->config->device_key != NULL ? SEA_FEATURE_KEYED : 0u),
+        .features = (hello->features & SEA_FEATURE_SHADOW) |
+                    (core->config->policy != NULL ? SEA_FEATURE_DECIDES : 0u) |
+                    (core->device_key != NULL ? SEA_FEATURE_KEYED : 0u),
         .refusal = refusal,
         .state = core->state,
         .cause = core->cause,
@@ -43,7 +44,7 @@ static uint16_t find_refusal(const sea_core_t *core, const sea_msg_hello_t *hell
     if (!sea_equal(model, none, sizeof none) && !sea_equal(hello->model_hash, model, sizeof none)) {
         refusal |= SEA_REFUSAL_MODEL;
     }
-    if (core->config->device_key == NULL && !core->config->simulated_output) {
+    if (core->device_key == NULL && !core->config->simulated_output) {
         refusal |= SEA_REFUSAL_KEY;
     }
     if (core->state == SEA_STATE_SAFE_OFF) {
@@ -62,16 +63,18 @@ static void open_session(sea_core_t *core, const sea_frame_t *frame, const sea_m
     core->session = (core->config->boot_count << 16) | core->sessions;
     core->rx_sequence = frame->sequence;
     core->newest_id = 0;
+    core->shadow = (hello->features & SEA_FEATURE_SHADOW) != 0;
+    sea_copy(core->model, hello->model_hash, sizeof core->model);
     sea_forget_observation(core);
     core->tx_sequence = 0; /* a sequence is used once under a session's key */
-    if (core->config->device_key != NULL) {
-        sea_auth_nonce(core->config->device_key, core->config->boot_count, core->session, core->board_nonce);
+    if (core->device_key != NULL) {
+        sea_auth_nonce(core->device_key, core->config->boot_count, core->session, core->board_nonce);
     } else { /* unique for each session of this board */
         sea_put_u32(core->board_nonce, core->config->boot_count);
         sea_put_u32(core->board_nonce + 4, core->session);
         sea_put_u64(core->board_nonce + 8, core->now_us);
     }
-    sea_auth_open(&core->auth, core->config->device_key, core->host_nonces[0], core->board_nonce);
+    sea_auth_open(&core->auth, core->device_key, core->host_nonces[0], core->board_nonce);
 }
 
 void sea_on_hello(sea_core_t *core, const sea_frame_t *frame)
@@ -103,6 +106,15 @@ void sea_on_hello(sea_core_t *core, const sea_frame_t *frame)
     send_hello_ack(core, &hello, refusal);
 }
 
+/* Only a board with a key asks: where a policy drives, for the tag of its release by whoever holds that key. */
+static bool is_released(const sea_core_t *core, const sea_msg_arm_t *arm)
+{
+    static const uint8_t none[32] = {0};
+    const bool drives = !core->shadow && (core->config->policy != NULL || !sea_equal(core->model, none, sizeof none));
+    return core->device_key == NULL || !drives ||
+           sea_auth_is_released(core->device_key, core->model, arm->verdict_hash, arm->release_tag);
+}
+
 void sea_on_arm(sea_core_t *core, const sea_frame_t *frame)
 {
     sea_msg_arm_t arm;
@@ -116,6 +128,8 @@ void sea_on_arm(sea_core_t *core, const sea_frame_t *frame)
         sea_accept(core, frame, SEA_ACK_CODE_ALREADY, NULL);
     } else if (!core->armable) {
         sea_refuse_code(core, frame, SEA_NACK_CODE_NONCE, 0);
+    } else if (!is_released(core, &arm)) {
+        sea_refuse_code(core, frame, SEA_NACK_CODE_RELEASE, 0);
     } else if (sea_event(core, SEA_EVENT_ARM, SEA_CAUSE_ARMED_BY_HOST)) {
         core->observation.fresh = true;
         core->observation.seen = false;

@@ -20,7 +20,8 @@
 #define WDOG_LOCK CPU_REG(BOARD_WATCHDOG + 0xC00u)
 #define WDOG_KEY 0x1ACCE551u
 
-/* Written by the launcher (-device loader): the number of this power-on. A real board counts in flash. */
+/* Written by the launcher (-device loader): the number of this power-on; 0 with a key, whose section numbers it. A real board
+ * counts in flash. */
 static __attribute__((section(".launcher"), used)) volatile uint32_t power_on_count;
 
 void hal_start(void)
@@ -78,9 +79,9 @@ void hal_watchdog_kick(void)
     WDOG_INTCLR = 1u;
 }
 
-uint32_t hal_boot_count(void)
+uint32_t hal_start_count(uint32_t resets)
 {
-    return power_on_count;
+    return power_on_count + resets;
 }
 
 bool hal_reset_by_watchdog(void)

@@ -1,5 +1,7 @@
 #include "bench.h"
 
+#include "image.h"
+
 static bool send(bench_t *bench, uint8_t type, uint64_t time_us, const uint8_t *payload, size_t size)
 {
     uint8_t out[SEA_FRAME_MAX];
@@ -57,10 +59,26 @@ static void on_advance(bench_t *bench, const sea_msg_advance_t *advance)
     bench->waiting_us = advance->to_us;
 }
 
+/* A bit of the policy's constants (without a policy: of another one), or of what the core remembers: its limit. */
+static void flip(bench_t *bench, bool ram)
+{
+    const unsigned bit = 2;
+    if (ram) {
+        uint8_t *const byte = (uint8_t *)&bench->core->effective.amplitude_uA + 1;
+        *byte = (uint8_t)(*byte ^ (1u << bit));
+    } else {
+        const sea_policy_t *policy = bench->core->config->policy;
+        bench->port->flip(bench->port->ctx, policy != NULL ? (const void *)&policy->q_centre : image_mark(), bit);
+    }
+}
+
 static void on_electrode(bench_t *bench, const sea_msg_electrode_t *electrode)
 {
-    if (electrode->fault >= BENCH_HANG_DEAF && bench->port->hang != NULL) {
-        bench->port->hang(bench->port->ctx, electrode->fault);
+    if (electrode->fault == SEA_ELECTRODE_FAULT_HANG && bench->port->hang != NULL) {
+        bench->port->hang(bench->port->ctx, electrode->residual_pC != 0);
+    }
+    if (electrode->fault == SEA_ELECTRODE_FAULT_MEMORY && bench->port->flip != NULL) {
+        flip(bench, electrode->residual_pC != 0);
     }
     if (electrode->fault == SEA_ELECTRODE_FAULT_OVERRUN) {
         sea_core_overrun(bench->core);

@@ -13,10 +13,6 @@
 #define BENCH_SHORT_OHM 10u
 #define BENCH_V_MAX_MV 10000u
 
-/* Test builds take more values of ELECTRODE.fault, which break the firmware itself. */
-#define BENCH_HANG_DEAF 200u /* endless loop with interrupts off */
-#define BENCH_HANG_LOOP 201u /* the main loop hangs, interrupts go on */
-
 typedef struct {
     void *ctx;
     /* Sends a whole frame; false: nobody took it. */
@@ -26,8 +22,10 @@ typedef struct {
     bool (*set_stepped)(void *ctx, bool stepped);
     /* Lives through everything before a time; the clock stands there. Only with a clock that stands. */
     void (*step)(void *ctx, uint64_t to_us);
-    /* Test builds: hangs in one of the ways above. Null in every other build. */
-    void (*hang)(void *ctx, uint8_t how);
+    /* Test builds: hangs, the main loop or (deaf) with interrupts off. Null in every other build. */
+    void (*hang)(void *ctx, bool deaf);
+    /* Test builds: flips a bit of a constant. Null in every other build. */
+    void (*flip)(void *ctx, const void *at, unsigned bit);
 } bench_port_t;
 
 typedef struct {

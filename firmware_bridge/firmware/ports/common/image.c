@@ -18,6 +18,12 @@ static uint8_t nibble(char digit)
 #define SEA_FALLBACK_PERIOD_US 0
 #endif
 
+const void *image_mark(void)
+{
+    static const char mark[] = "sea-dbs constant";
+    return mark;
+}
+
 void image_config(sea_config_t *config)
 {
     *config = (sea_config_t){.boot_count = 1,

@@ -34,13 +34,16 @@ void hal_interrupt(unsigned irq);
 void hal_watchdog_start(void);
 void hal_watchdog_kick(void);
 
-/* SEA_CAUSE_... of this start, and the number of this power-on: a new one each time. `kept` survives a reset. */
+/* What survives a reset. */
 typedef struct {
     uint32_t magic;
-    uint32_t boots;
-    uint32_t cause; /* left behind by what led to the reset */
+    uint32_t resets; /* since power came */
+    uint32_t cause;  /* SEA_CAUSE_... left behind by what led to the reset */
 } hal_kept_t;
-uint32_t hal_boot_count(void);
+
+/* The number of this start: never one of an earlier start, whether by power or by reset, since the key section was written.
+ * Called once a start. */
+uint32_t hal_start_count(uint32_t resets);
 bool hal_reset_by_watchdog(void); /* the hardware's own flag; false where it has none */
 
 /* Only a real output (BOARD_ELECTRODE 0): one whole biphasic pulse by a hardware one-shot, see sea_port_t. */

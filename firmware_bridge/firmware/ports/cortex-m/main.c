@@ -5,6 +5,7 @@
 #include "cpu.h"
 #include "hal.h"
 #include "image.h"
+#include "key.h"
 #include "run.h"
 #include "uart.h"
 #if BOARD_ELECTRODE
@@ -14,11 +15,13 @@
 #define TICK_MAX_US 1000u /* the tick comes at least so often: the watchdog's proof that it lives */
 #define TICK_MIN_US 10u
 #define MAGIC 0x5EADB5u
+#define PATROL_PIECES 250u /* a turn of the patrol, one each tick seen: a flipped bit is found within two turns, 0.5 s */
 
 static __attribute__((section(".noinit"))) hal_kept_t kept;
 
 static sea_core_t core;
 static sea_config_t config;
+static sea_patrol_t patrol; /* over the image */
 static volatile uint32_t ticks;
 static uint64_t tick_us; /* when the next one comes */
 #if BOARD_ELECTRODE
@@ -95,22 +98,30 @@ static uint64_t bench_now(void *ctx)
 }
 
 #ifdef SEA_TEST_BUILD
-static void hang(void *ctx, uint8_t how)
+static void hang(void *ctx, bool deaf)
 {
     (void)ctx;
-    if (how == BENCH_HANG_DEAF) {
+    if (deaf) {
         (void)irq_off();
     }
     tick_on();
     for (;;) {
     }
 }
+static void flip(void *ctx, const void *at, unsigned bit)
+{
+    volatile uint8_t *const byte = (volatile uint8_t *)(uintptr_t)at; /* what emulates flash can be written to */
+    (void)ctx;
+    *byte = (uint8_t)(*byte ^ (1u << bit));
+}
 #define HANG hang
+#define FLIP flip
 #else
 #define HANG NULL
+#define FLIP NULL
 #endif
 
-static const bench_port_t bench_port = {.send = send_bench, .now_us = bench_now, .hang = HANG};
+static const bench_port_t bench_port = {.send = send_bench, .now_us = bench_now, .hang = HANG, .flip = FLIP};
 static const sea_port_t port = {.ctx = &bench, .tx = send_link, .stimulate = bench_stimulate, .ground = bench_ground};
 
 static void read_bench(bool ticked)
@@ -187,6 +198,17 @@ static void decide(void)
 #endif
 }
 
+/* Once a tick: the tick goes on meanwhile. */
+static void look_at_memory(void)
+{
+    if (!sea_patrol(&patrol, (patrol.size / PATROL_PIECES + 4u) & ~(size_t)3u)) {
+        tick_off();
+        sea_core_corrupt(&core);
+        trace();
+        tick_on();
+    }
+}
+
 #ifndef SEA_STEADY
 static bool has_work(void)
 {
@@ -218,10 +240,10 @@ static uint8_t reset_cause(void)
     uint32_t cause = SEA_CAUSE_POWER_ON;
     if (kept.magic == MAGIC) {
         cause = kept.cause != 0 ? kept.cause : SEA_CAUSE_RESET;
-        kept.boots++;
+        kept.resets++;
     } else {
         kept.magic = MAGIC;
-        kept.boots = hal_boot_count();
+        kept.resets = 0;
     }
     if (hal_reset_by_watchdog()) {
         cause = SEA_CAUSE_WATCHDOG;
@@ -236,7 +258,7 @@ __attribute__((noreturn)) void board_main(void)
     clock_start();
     image_config(&config);
     config.boot_cause = reset_cause();
-    config.boot_count = kept.boots;
+    key_config(&key_section, hal_start_count(kept.resets), &config);
 #if BOARD_ELECTRODE
     bench_init(&bench, &bench_port, &core);
 #endif
@@ -244,6 +266,9 @@ __attribute__((noreturn)) void board_main(void)
     SCB_SHPR3_SYSTICK = PRIORITY_TICK;
     arm_tick();
     SYST_CSR = 7; /* processor clock, interrupt, on */
+    size_t size;
+    const uint8_t *const image = image_bytes(&size);
+    sea_patrol_start(&patrol, image, size);
     hal_watchdog_start();
     uint32_t seen = 0;
     for (;;) {
@@ -256,6 +281,7 @@ __attribute__((noreturn)) void board_main(void)
         if (ticked) { /* this loop lives, and so does the tick */
             seen = ticks;
             hal_watchdog_kick();
+            look_at_memory();
         }
         sleep();
     }

@@ -52,3 +52,10 @@ __attribute__((section(".vectors"), used)) const vector_t image_vectors[16 + BOA
     [16 ... 15 + BOARD_IRQS] = {.entry = external_entry},
 };
 #pragma GCC diagnostic pop
+
+const uint8_t *image_bytes(size_t *size)
+{
+    *size = (size_t)((uintptr_t)image_data_load - (uintptr_t)image_vectors) +
+            (size_t)((uintptr_t)image_data_end - (uintptr_t)image_data_start);
+    return (const uint8_t *)image_vectors;
+}

@@ -32,19 +32,22 @@ static bool make_raw(const char *path)
     return done;
 }
 
-bool channel_open(channel_t *channel)
+bool channel_adopt(channel_t *channel, int fd)
 {
+    const char *path = fd < 0 ? NULL : ptsname(fd);
     channel->attached = false;
-    channel->fd = posix_openpt(O_RDWR | O_NOCTTY);
-    if (channel->fd < 0 || grantpt(channel->fd) != 0 || unlockpt(channel->fd) != 0) {
-        return false;
-    }
-    const char *path = ptsname(channel->fd);
+    channel->fd = fd;
     if (path == NULL || strlen(path) >= sizeof channel->path) {
         return false;
     }
     strcpy(channel->path, path);
-    return make_raw(path) && fcntl(channel->fd, F_SETFL, O_NONBLOCK) == 0 && fcntl(channel->fd, F_SETFD, FD_CLOEXEC) == 0;
+    return fcntl(fd, F_SETFL, O_NONBLOCK) == 0 && fcntl(fd, F_SETFD, FD_CLOEXEC) == 0;
+}
+
+bool channel_open(channel_t *channel)
+{
+    const int fd = posix_openpt(O_RDWR | O_NOCTTY);
+    return fd >= 0 && grantpt(fd) == 0 && unlockpt(fd) == 0 && channel_adopt(channel, fd) && make_raw(channel->path);
 }
 
 size_t channel_read(channel_t *channel, uint8_t *bytes, size_t size)

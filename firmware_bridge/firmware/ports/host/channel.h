@@ -14,6 +14,9 @@ typedef struct {
 
 bool channel_open(channel_t *channel);
 
+/* Takes a pty over that was open before a reset. */
+bool channel_adopt(channel_t *channel, int fd);
+
 /* Bytes read; 0: nothing now. Sets `attached`. */
 size_t channel_read(channel_t *channel, uint8_t *bytes, size_t size);
 

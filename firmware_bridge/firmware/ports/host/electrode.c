@@ -12,7 +12,7 @@
 #define PATIENCE_MS 5000 /* for a reader that steps the clock and so must read on */
 #define IMPATIENCE_MS 20 /* for a mere onlooker */
 
-bool electrode_open(electrode_t *electrode, const char *log_path)
+bool electrode_open(electrode_t *electrode, const char *log_path, int fd)
 {
     *electrode = (electrode_t){.log_fd = -1};
     if (log_path != NULL) {
@@ -21,7 +21,7 @@ bool electrode_open(electrode_t *electrode, const char *log_path)
             return false;
         }
     }
-    return channel_open(&electrode->channel);
+    return fd > 0 ? channel_adopt(&electrode->channel, fd) : channel_open(&electrode->channel);
 }
 
 void electrode_log(electrode_t *electrode, const char *format, ...)

@@ -12,8 +12,8 @@ typedef struct {
     bool missed;   /* the onlooker did not read in time: it is not waited for again */
 } electrode_t;
 
-/* Opens the channel and, with a path, the log. */
-bool electrode_open(electrode_t *electrode, const char *log_path);
+/* Opens the channel (or takes over that of an fd, not 0, which was open before a reset) and, with a path, the log. */
+bool electrode_open(electrode_t *electrode, const char *log_path, int fd);
 
 /* Sends a frame; false: somebody holds the channel but did not read it in time. */
 bool electrode_send(electrode_t *electrode, const uint8_t *bytes, size_t size);

@@ -19,7 +19,9 @@
 
 #include "bench.h"
 #include "electrode.h"
+#include "memory.h"
 #include "options.h"
+#include "watchdog.h"
 
 #define PROBE_US 20000     /* how soon a channel that somebody opened is noticed */
 #define IDLE_US 1000000    /* nothing to do: look again after so long */
@@ -30,6 +32,9 @@ typedef struct {
     channel_t link;
     electrode_t electrode;
     bench_t bench;
+    memory_t memory;
+    uint64_t memory_us; /* when it is looked at next, in device time */
+    reset_t left; /* for the board after a reset */
     bool realtime;  /* the clock cannot be stepped */
     bool stepped;   /* the clock stands until it is told to advance */
     bool running;   /* used at least once */
@@ -68,6 +73,7 @@ static void set_clock(board_t *board, uint64_t now_us, bool stepped)
     board->stepped = stepped;
     board->running = true;
     board->electrode.patient = stepped;
+    board->left.stepped = stepped;
 }
 
 /* State changes and leases go into the trace beside the pulses. */
@@ -90,8 +96,23 @@ static void trace(board_t *board)
 
 static void tick(board_t *board, uint64_t now_us)
 {
+    watchdog_feed();
     (void)sea_core_tick(&board->core, now_us);
     trace(board);
+}
+
+static void look_at_memory(board_t *board)
+{
+    if (!memory_look(&board->memory)) {
+        sea_core_corrupt(&board->core);
+    }
+    board->memory_us += MEMORY_PIECE_US;
+}
+
+static uint64_t next_us(const board_t *board)
+{
+    const uint64_t due = sea_core_next_us(&board->core);
+    return due < board->memory_us ? due : board->memory_us;
 }
 
 /* Through everything due before a time, each thing at its own time: in real time, too, the virtual board itself is never
@@ -99,7 +120,10 @@ static void tick(board_t *board, uint64_t now_us)
 static void run_before(board_t *board, uint64_t to_us)
 {
     uint64_t due;
-    while ((due = sea_core_next_us(&board->core)) < to_us) {
+    while ((due = next_us(board)) < to_us) {
+        if (due == board->memory_us) {
+            look_at_memory(board);
+        }
         tick(board, due > board->core.now_us ? due : board->core.now_us);
     }
 }
@@ -127,6 +151,27 @@ static void bench_step(void *ctx, uint64_t to_us)
         set_clock(board, to_us, true);
     }
 }
+
+#ifdef SEA_TEST_BUILD
+static void bench_hang(void *ctx, bool deaf)
+{
+    (void)ctx;
+    (void)deaf; /* signals, its only interrupts, are let in only while it sleeps */
+    for (;;) {
+    }
+}
+
+static void bench_flip(void *ctx, const void *at, unsigned bit)
+{
+    (void)ctx;
+    memory_flip(at, bit);
+}
+#define HANG bench_hang
+#define FLIP bench_flip
+#else
+#define HANG NULL
+#define FLIP NULL
+#endif
 
 static bool bench_send(void *ctx, const uint8_t *bytes, size_t size)
 {
@@ -207,7 +252,7 @@ static uint64_t sleep_us(const board_t *board)
     uint64_t wait = board->link.attached && board->electrode.channel.attached ? IDLE_US : PROBE_US;
     if (board->running && !board->stepped) {
         const uint64_t now = device_us(board);
-        uint64_t due = sea_core_next_us(&board->core);
+        uint64_t due = next_us(board);
         if (board->bench.waiting && board->bench.waiting_us < due) {
             due = board->bench.waiting_us;
         }
@@ -247,6 +292,7 @@ static void run(board_t *board, int parent_fd, const sigset_t *while_asleep)
     bool orphan = false;
     uint64_t orphan_since_us = 0;
     while (!asked_to_end) {
+        watchdog_feed();
         if (wait_for_work(board, orphan ? -1 : parent_fd, while_asleep)) {
             orphan = true;
             orphan_since_us = host_us();
@@ -294,15 +340,20 @@ int main(int argc, char **argv)
     if (!options_read(&options, argc, argv)) {
         return 2;
     }
-    if (!channel_open(&board.link) || !electrode_open(&board.electrode, options.electrode_log)) {
+    const int link_fd = options.reset.link_fd;
+    if (!(link_fd > 0 ? channel_adopt(&board.link, link_fd) : channel_open(&board.link)) ||
+        !electrode_open(&board.electrode, options.electrode_log, options.reset.electrode_fd)) {
         perror("sea-board-host: cannot open a pty or the electrode log");
         return 2;
     }
+    board.link.attached = board.electrode.channel.attached = link_fd > 0; /* whoever held the other ends still does */
     const bench_port_t bench_port = {.ctx = &board,
                                      .send = bench_send,
                                      .now_us = bench_now,
                                      .set_stepped = bench_set_stepped,
-                                     .step = bench_step};
+                                     .step = bench_step,
+                                     .hang = HANG,
+                                     .flip = FLIP};
     bench_init(&board.bench, &bench_port, &board.core);
     const sea_port_t port = {.ctx = &board, .tx = send_link, .stimulate = port_stimulate, .ground = port_ground};
     if (sea_core_init(&board.core, &options.config, &port) != SEA_OK) {
@@ -310,14 +361,27 @@ int main(int argc, char **argv)
     }
     board.realtime = options.realtime;
     board.logged_state = SEA_STATES;
+    board.left = (reset_t){.link_fd = board.link.fd,
+                           .electrode_fd = board.electrode.channel.fd,
+                           .resets = options.reset.resets};
+    memory_start(&board.memory);
     tick(&board, 0);
-    catch_signals(&while_asleep);
+    catch_signals(&while_asleep); /* before there is another thread to take them */
+    if (!watchdog_start(argc, argv, &board.left)) {
+        perror("sea-board-host: cannot start the watchdog");
+        return 2;
+    }
     if (!registry_add(options.registry, board.link.path, board.electrode.channel.path)) {
         perror("sea-board-host: cannot write the registry of running boards");
         return 2;
     }
-    printf("%s\nelectrode %s\n", board.link.path, board.electrode.channel.path);
-    fflush(stdout);
+    if (link_fd > 0) {
+        board.bench.stepped = options.reset.stepped; /* whoever held the clock still holds it */
+        set_clock(&board, 0, options.reset.stepped);
+    } else {
+        printf("%s\nelectrode %s\n", board.link.path, board.electrode.channel.path);
+        fflush(stdout);
+    }
     run(&board, options.with_parent ? STDIN_FILENO : -1, &while_asleep);
     registry_remove(options.registry);
     electrode_log(&board.electrode, "{\"t_us\": %" PRIu64 ", \"state\": \"OFF\", \"cause\": \"%s\"}\n",

@@ -72,6 +72,10 @@ bool options_read(options_t *options, int argc, char **argv)
             }
             options->config.device_key = options->key;
             good = value != NULL;
+        } else if (strcmp(name, "--reset") == 0) { /* of the watchdog's own; the last one, so that the count is kept */
+            good = reset_read(&options->reset, value);
+            options->config.boot_cause = SEA_CAUSE_WATCHDOG;
+            options->config.boot_count += options->config.device_key == NULL ? options->reset.resets : 0;
         } else if (strcmp(name, "--registry") == 0) {
             options->registry = value;
             good = value != NULL;

@@ -3,12 +3,14 @@
 #define OPTIONS_H
 
 #include "sea_core.h"
+#include "watchdog.h"
 
 typedef struct {
     sea_config_t config;
     uint8_t key[SEA_KEY_SIZE]; /* config points here where there is one: keep the options */
     bool realtime;
     bool with_parent; /* standard input is a pipe whose other end the parent holds */
+    reset_t reset; /* the board goes on after one */
     const char *electrode_log;
     const char *registry; /* a folder */
 } options_t;

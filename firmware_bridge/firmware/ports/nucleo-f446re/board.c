@@ -14,8 +14,8 @@
 
 #define TIMER_PRESCALER 71u      /* timers of APB1 run at 72 MHz: one count a microsecond */
 #define DAC_FULL_UA 5000u        /* the current source's output at 3.3 V on its control input */
-#define POWER_ON_LOG 0x08060000u /* flash sector 7, 128 kB: a byte is zeroed at each power-on */
-#define POWER_ON_MAX 131072u
+#define START_LOG 0x08060040u    /* flash sector 7, 128 kB, behind the key section: a byte is zeroed at each start */
+#define START_MAX (131072u - 64u) /* then the key is used up */
 
 void hal_start(void)
 {
@@ -121,12 +121,16 @@ bool hal_reset_by_watchdog(void)
     return bitten;
 }
 
-uint32_t hal_boot_count(void)
+uint32_t hal_start_count(uint32_t resets)
 {
-    volatile uint8_t *const log = (volatile uint8_t *)POWER_ON_LOG;
+    (void)resets; /* each start is counted */
+    volatile uint8_t *const log = (volatile uint8_t *)START_LOG;
     uint32_t count = 0;
-    while (count < POWER_ON_MAX - 1u && log[count] == 0) {
+    while (count < START_MAX && log[count] == 0) {
         count++;
+    }
+    if (count == START_MAX) {
+        return count;
     }
     FLASH(0x04) = 0x45670123u;
     FLASH(0x04) = 0xCDEF89ABu;
@@ -134,5 +138,5 @@ uint32_t hal_boot_count(void)
     log[count] = 0;
     WAIT_FOR((FLASH(0x0C) & (1u << 16)) == 0);
     FLASH(0x10) = 1u << 31; /* lock */
-    return count + 1u;
+    return log[count] == 0 ? count : START_MAX; /* what could not be written would be counted twice */
 }
