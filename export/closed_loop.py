@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from envs.errors import UserError
 from export.plants import EnvFactory, lockstep
 from export.runner import OnnxRunner
+from sea_dbs.closed_loop import CONSTANT, CONSTANT_DUTY, OPEN_LOOP
 from sea_dbs.config import TrainConfig
 from sea_dbs.controllers import decide
-from sea_dbs.closed_loop import CONSTANT, CONSTANT_DUTY, OPEN_LOOP
 from sea_dbs.evaluation_rows import Episode, settle_steps
 from sea_dbs.progress import progress
 from sea_dbs.rollout import Start, Transition

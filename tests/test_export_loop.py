@@ -18,9 +18,9 @@ from export.policy import OnnxPolicy
 from export.precision import wrap
 from export.run import Settings, export_source
 from export.source import read_run
+from sea_dbs.closed_loop import CONSTANT, OPEN_LOOP
 from sea_dbs.config import TrainConfig, load_config
 from sea_dbs.controllers import Policy, TorchPolicy, make_controller
-from sea_dbs.closed_loop import CONSTANT, OPEN_LOOP
 from sea_dbs.networks import build_actor
 from sea_dbs.rollout import Start, begin, rollout
 from sea_dbs.train import make_env
