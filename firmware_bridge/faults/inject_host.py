@@ -18,15 +18,17 @@ from firmware_bridge.faults.expectation import Expectation
 from firmware_bridge.faults.host import Hosts
 from firmware_bridge.faults.outcome import Outcome, injection
 from firmware_bridge.faults.rig import Rig
-from firmware_bridge.messages import Ack, Nack, Renew
+from firmware_bridge.messages import Ack, Heartbeat, Nack, Renew
 
 LEASE_US = 1000 * LEASE_MS
+DEADLINE_US = 20_000
 ATTEMPTS = 5  # to kill a host before a busy machine has stalled it for a whole lease
 
 
-def lost_host(at_us: int) -> Expectation:
-    """FALLBACK by the lease, and no pulse of the host's after it."""
-    return Expectation(after_us=at_us, state="FALLBACK", causes=("LEASE_ENDED",), lease_ms=LEASE_MS)
+def lost_host(at_us: int, silent_us: int | None = None) -> Expectation:
+    """FALLBACK by the lease. ``silent_us``: nothing can have come since then, whatever the board says of its lease."""
+    within = None if silent_us is None else silent_us - at_us + LEASE_US + DEADLINE_US
+    return Expectation(after_us=at_us, state="FALLBACK", causes=("LEASE_ENDED",), within_us=within, lease_ms=LEASE_MS)
 
 
 def _wait_for_loop(rig: Rig, host_s: float = 10) -> int:
@@ -90,28 +92,32 @@ def cable_pulled(rig: Rig, rng: random.Random, _: dict[str, Any]) -> Outcome:
     rig.link.cut = True
     pulled = rig.mark()
     driver.drive(LEASE_US + 150_000, wait=False)
-    return Outcome(pulled, [lost_host(pulled if rig.stepped else began)])
+    return Outcome(pulled, [lost_host(pulled if rig.stepped else began, pulled)])
 
 
 @injection
 def host_stalls(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
-    """The host stops for 50 ms to 5 s, then goes on as if nothing had been."""
+    """The host's loop stops for 50 ms to 5 s, then goes on as if nothing had been; its heartbeat may go on."""
     driver = Driver(rig, rng)
     driver.begin()
     began = rig.mark()
     driver.drive(400_000)
     stall = rng.randint(given["low_ms"], given["high_ms"]) * 1000
+    beats = rng.random() < 0.5
     at = rig.mark()
-    rig.advance(stall)
+    while (left := at + stall - rig.now()) > 0:
+        if beats:
+            driver.send(Heartbeat(), wait=False)
+        rig.advance(min(left, RENEW_US))
     held = driver.orders[-1][0]
     answer = driver.send(Renew(held))
-    outcome = Outcome(at, said={"stall_ms": stall // 1000})
+    outcome = Outcome(at, said={"stall_ms": stall // 1000, "heartbeat": beats})
     if stall < LEASE_US - RENEW_US - 20_000:
         outcome.must(isinstance(answer, Ack), f"the lease was over after a stall of {stall // 1000} ms")
         return outcome
     if stall <= LEASE_US + 20_000:
         return outcome  # too near the end to be told in advance
-    outcome.expect.append(lost_host(at if rig.stepped else began))
+    outcome.expect.append(lost_host(at if rig.stepped else began, at))
     outcome.must(isinstance(answer, Nack) and answer.code == NackCode.STATE, "a RENEW revived the loop after FALLBACK")
     refused = driver.order()
     outcome.must(isinstance(refused, Nack), "an order was taken without a fresh handshake")
@@ -133,7 +139,7 @@ def fallback_setting(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Out
     at = rig.mark()
     rig.advance(LEASE_US + given["watch_ms"] * 1000)
     settled = Expectation(after_us=at + LEASE_US, stays="FALLBACK", pulses_min=given["pulses_min"])
-    return Outcome(at, [lost_host(at if rig.stepped else began), settled], shown_s=3.5)
+    return Outcome(at, [lost_host(at if rig.stepped else began, at), settled], shown_s=3.5)
 
 
 @injection
