@@ -10,7 +10,7 @@ from firmware_bridge.codes import ElectrodeFault, NackCode, State
 from firmware_bridge.faults import link as faulty
 from firmware_bridge.faults.driver import Driver
 from firmware_bridge.faults.expectation import Expectation
-from firmware_bridge.faults.inject_host import LEASE_US, lost_host
+from firmware_bridge.faults.inject_host import LEASE_US, loop_at_work, lost_host
 from firmware_bridge.faults.outcome import Outcome, injection
 from firmware_bridge.faults.rig import Rig
 from firmware_bridge.messages import Arm, Heartbeat, Nack, Status, Stop
@@ -140,9 +140,7 @@ def replay(rig: Rig, rng: random.Random, _: dict[str, Any]) -> Outcome:
 def delay_and_loss(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
     """Frames come 20 to 500 ms late, overtake each other, and 1 to 50 % are lost; then nothing comes any more."""
     driver = Driver(rig, rng)
-    driver.begin()
-    began = rig.mark()
-    driver.drive(300_000)
+    began = loop_at_work(rig, driver, 300_000)
     low, high = sorted(rng.randint(given["low_ms"], given["high_ms"]) * 1000 for _ in range(2))
     share = rng.uniform(*given["loss"])
     rig.link.out = faulty.delay(rng, low, high, share)
