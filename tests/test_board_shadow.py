@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,21 @@ def test_bench_mode_needs_no_release() -> None:
     client.hello(MODEL)
     client.arm()
     assert client.status().state == State.ARMED
+
+
+def test_a_board_that_does_not_confirm_shadow_is_not_armed(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, client = keyed(policy=True)
+    exchange = client._exchange
+
+    def stripped(*arguments: Any) -> Any:
+        event = exchange(*arguments)
+        assert event is not None
+        return event._replace(message=replace(event.message, features=event.message.features & ~Feature.SHADOW))
+
+    monkeypatch.setattr(client, "_exchange", stripped)
+    client.hello(MODEL)
+    with pytest.raises(UserError, match="asked for a session in shadow and does not confirm it"):
+        client.hello(MODEL, shadow=True)
 
 
 def test_in_shadow_the_policy_decides_and_the_host_drives() -> None:
