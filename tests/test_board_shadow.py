@@ -16,7 +16,7 @@ from firmware_bridge.messages import Ack, Nack
 from firmware_bridge.observation import Decided, cut
 from firmware_bridge.security.auth import release_tag
 from firmware_bridge.security.keys import DeviceKey
-from tests.board_tools import CoreInProcess
+from tests.board_tools import CoreInProcess, harness
 from tests.observe_tools import SLOT_US, TinyPolicy, armed, observation
 
 KEY, OTHER = DeviceKey(bytes(range(32))), DeviceKey(bytes(32))
@@ -47,6 +47,21 @@ def test_a_policy_drives_a_board_with_a_key_only_once_released(policy: bool) -> 
     assert client.status().state == State.IDLE
     client.arm(VERDICT, right)
     assert client.status().state == State.ARMED
+
+
+@pytest.mark.parametrize(("name", "code"), [("fp32", 2), ("fp16", 3)])
+def test_no_other_format_drives_under_the_release_of_int8(name: str, code: int) -> None:
+    harness().harness_format(code)
+    try:
+        _, client = keyed(policy=True)
+        client.hello(MODEL)
+        with pytest.raises(UserError, match="no release verdict for this model"):
+            client.arm(VERDICT, release_tag(KEY, MODEL, VERDICT))
+        client.hello(MODEL, shadow=True)
+        client.arm()
+        assert client.status().state == State.ARMED, name
+    finally:
+        harness().harness_format(1)
 
 
 def test_a_classical_controller_needs_no_release() -> None:
