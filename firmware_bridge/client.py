@@ -134,6 +134,8 @@ class BoardClient:
             self.connection.open_session(event.session, event.time_us, auth)
         if refuse and answer.refusal:
             raise UserError(refusal_text(self.link.name, answer, ask))
+        if shadow and not answer.features & Feature.SHADOW:
+            raise UserError(f"the board at {self.link.name} was asked for a session in shadow and does not confirm it")
         return answer
 
     def arm(self, verdict_hash: bytes = NO_RELEASE, release_tag: bytes = NO_RELEASE) -> Ack:

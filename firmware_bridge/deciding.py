@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 
+from envs.errors import UserError
 from firmware_bridge.electrode import Electrode
 from firmware_bridge.integer_policy import IntegerPolicy
 from firmware_bridge.policy import BoardPolicy
@@ -17,12 +18,14 @@ class DecidingBoard(BoardPolicy):
     """Sends observations and takes the board's decisions, each beside what the same integers give on the host.
 
     The host changes nothing: what the board decided is what the electrode gives, also where the check finds that it
-    differs; that is counted, and the summary says so.
+    differs; that is counted, and the summary says so. Where the policy was released, the session ends: what decides on
+    the board is then not what was checked.
 
     Args:
         policy: quantises the observation, and is the reference.
         new_samples: values of an observation that the one before did not hold.
         checked: whether the board's logits must equal the reference bit by bit (not so for a float format).
+        released: whether it drives by a release.
     """
 
     inner: IntegerPolicy
@@ -37,17 +40,18 @@ class DecidingBoard(BoardPolicy):
         n_obs: int,
         new_samples: int,
         checked: bool = True,
+        released: bool = False,
     ) -> None:
         super().__init__(policy, electrode, recorder, slots=slots, n_obs=n_obs, new_samples=new_samples)
         self.name = f"{policy.name} decided by the board"
-        self.checked = checked
+        self.checked, self.released = checked, released
 
     def act(self, observation: Observation) -> Action:
         """(1, n_obs) -> (1, slots), as applied by the board.
 
         Raises:
             UserError: a wrong shape or a value that is not finite (nothing is sent then), or what
-                `Electrode.observe` raises.
+                `Electrode.observe` raises; a released policy that is not the one on the board.
         """
         checked = check_observation(observation, n=1, n_obs=self.n_obs)
         start = time.perf_counter_ns()
@@ -63,5 +67,10 @@ class DecidingBoard(BoardPolicy):
             if self.checked:
                 differ = int(np.count_nonzero(order.decided.logits != expected))
         self._record(order, checked[0], None, quantise_us, values=values[0], differ=differ)
+        if self.released and differ:
+            raise UserError(
+                f"the board at {self.electrode.client.link.name} does not decide by the policy that was released: "
+                f"{differ} logits differ from its int8 reference"
+            )
         self.last = order
         return np.array([order.applied_mask], np.int8)

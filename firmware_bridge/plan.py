@@ -52,6 +52,12 @@ class SessionPlan:
     overwrite: bool = False
     quiet: bool = False
 
+    @property
+    def inputs(self) -> tuple[Path | None, ...]:
+        """What is read and must outlive ``overwrite``."""
+        kind, _, name = self.source.partition(":")
+        return (self.policy, self.key, Path(name) if kind == "file" else None)
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -90,7 +96,9 @@ def prepare(plan: SessionPlan) -> Parts:
     key = None if plan.key is None else read_key(plan.key)
     board_format = _check_board(plan)
     chain = no_policy() if plan.policy is None else Chain.of_folder(plan.policy)
-    policy = None if plan.policy is None else OnnxPolicy(plan.policy, None if board_format else plan.precision)
+    policy = (
+        None if plan.policy is None else OnnxPolicy(plan.policy, None if plan.decide_on == "board" else plan.precision)
+    )
     preset = plan.preset or (policy.manifest.preset if policy else "paper")
     overrides = dict(policy.manifest.environment) if policy and preset == policy.manifest.preset else {}
     episode = env_config(preset, **overrides).episode_steps

@@ -86,7 +86,7 @@ def run_parts(plan: SessionPlan, parts: Parts) -> dict[str, Any]:
                 f"'sea-dbs board KIND --policy {plan.policy}'"
             )
         image = which_image(plan.policy, parts.chain, kind, port, ack.firmware_build)
-        prepare_output_dir(plan.out, overwrite=plan.overwrite)
+        prepare_output_dir(plan.out, overwrite=plan.overwrite, inputs=plan.inputs)
         path = plan.out / SESSION_FILE
         row = _session_row(plan, parts, ack, kind)
         recorder = stack.enter_context(Recorder(path, row))
@@ -204,6 +204,7 @@ def _controller(parts: Parts, electrode: Electrode, recorder: Recorder, plan: Se
         n_obs=config.n_obs,
         new_samples=new_samples,
         checked=parts.board_format == "int8",
+        released=parts.permit.release is not None,
     )
 
 

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,13 +16,16 @@ from typing import Any, BinaryIO
 from envs.errors import UserError
 
 
-def prepare_output_dir(out: Path, *, overwrite: bool = False, resume: bool = False) -> Path:
+def prepare_output_dir(
+    out: Path, *, overwrite: bool = False, resume: bool = False, inputs: Sequence[Path | None] = ()
+) -> Path:
     """Make ``out`` an output folder and return it.
 
-    A non-empty folder is refused unless ``resume`` (kept as it is) or ``overwrite`` (emptied) is set.
+    A non-empty folder is refused unless ``resume`` (kept as it is) or ``overwrite`` (emptied) is set. ``inputs``: what
+    the command reads; a folder that holds one of them is never emptied.
 
     Raises:
-        UserError: the folder is not empty, is a file, or cannot be made.
+        UserError: the folder is not empty, is a file, cannot be made, or would be emptied of an input.
     """
     with writing(out):
         if out.exists() and not out.is_dir():
@@ -31,13 +34,16 @@ def prepare_output_dir(out: Path, *, overwrite: bool = False, resume: bool = Fal
             if not (resume or overwrite):
                 raise UserError(f"the output folder {out} is not empty: choose another --out, or pass --overwrite")
             if overwrite and not resume:
-                _empty(out)
+                _empty(out, [path for path in inputs if path is not None])
         out.mkdir(parents=True, exist_ok=True)
     return out
 
 
-def _empty(folder: Path) -> None:
+def _empty(folder: Path, inputs: Sequence[Path]) -> None:
     """Empty a folder, but only one that sea-dbs may call its own."""
+    for path in inputs:
+        if path.resolve().is_relative_to(folder.resolve()):
+            raise UserError(f"--overwrite would delete {path}, which is read: choose another --out than {folder}")
     if folder.resolve() in (Path.home().resolve(), Path.cwd().resolve(), Path("/")) or (folder / ".git").exists():
         raise UserError(f"--overwrite would empty {folder}: choose a folder that holds outputs only")
     for entry in folder.iterdir():
@@ -104,7 +110,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except FileNotFoundError:
         raise UserError(f"there is no file {path}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
 
 

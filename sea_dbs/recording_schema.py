@@ -149,7 +149,8 @@ RANGES = {  # further conditions, in SQL
 _TYPES = {
     "INTEGER": f"typeof({{0}}) = 'integer' AND {{0}} BETWEEN {-WHOLE_MAX} AND {WHOLE_MAX}",
     "REAL": f"typeof({{0}}) IN ('real', 'integer') AND {{0}} BETWEEN {-REAL_MAX!r} AND {REAL_MAX!r}",
-    "TEXT": "typeof({0}) = 'text' AND instr({0}, char(0)) = 0",
+    # without NUL, and without what begins a terminal's orders (ESC, CSI)
+    "TEXT": "typeof({0}) = 'text' AND instr({0}, char(0)) + instr({0}, char(27)) + instr({0}, char(155)) = 0",
     "BLOB": "typeof({0}) = 'blob'",
 }
 
@@ -217,5 +218,5 @@ def check(db: sqlite3.Connection, path: Path) -> None:
             name, column = next(one for one, fits in zip(checked, held, strict=True) if not fits)
             wrong = f"SELECT typeof({name}), substr(quote({name}), 1, 40) FROM {table} WHERE NOT ({column.condition})"
             kind, value = db.execute(f"{wrong} LIMIT 1").fetchone()
-            shown = " ".join(value.split())
+            shown = "".join(c if c.isprintable() else "?" for c in " ".join(value.split()))
             raise UserError(f"{path} is damaged: {table}.{name} holds {shown} ({kind}), no {column.type} in its range")

@@ -51,9 +51,13 @@ def _attack(said: Said) -> tuple[str, str]:
 def _soak(said: Said) -> tuple[str, str]:
     entry = said[0]
     count = f"{entry['device_s'] / 60:.0f} min, {sum(entry['faults'].values())} faults, {entry['pulses']:,} pulses"
-    grown = entry["board_kb"][1] - entry["board_kb"][0]
-    result = f"{len(entry['violations'])} violations, {len(entry['problems'])} reactions missed; board {grown:+d} kB"
-    return count, result
+    judged = f"{len(entry['violations'])} violations, {len(entry['problems'])} reactions missed"
+    if "board_lives" not in entry:  # of an older commit, which looked across the board's lives
+        return count, f"{judged}; memory not judged"
+    lives, own = entry["board_lives"], entry["host_kb"][1] - entry["host_kb"][0]
+    grown = max(last - first for _, first, last in lives)
+    memory = f"memory: board {grown:+d} kB at most within one of {len(lives)} lives, host {own:+d} kB"
+    return count, f"{judged}; {memory}"
 
 
 def _clock(said: Said) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from firmware_bridge.messages import Ack, Nack
 from firmware_bridge.observation import Decided, cut
 from firmware_bridge.security.auth import release_tag
 from firmware_bridge.security.keys import DeviceKey
-from tests.board_tools import CoreInProcess
+from tests.board_tools import CoreInProcess, harness
 from tests.observe_tools import SLOT_US, TinyPolicy, armed, observation
 
 KEY, OTHER = DeviceKey(bytes(range(32))), DeviceKey(bytes(32))
@@ -48,6 +49,21 @@ def test_a_policy_drives_a_board_with_a_key_only_once_released(policy: bool) -> 
     assert client.status().state == State.ARMED
 
 
+@pytest.mark.parametrize(("name", "code"), [("fp32", 2), ("fp16", 3)])
+def test_no_other_format_drives_under_the_release_of_int8(name: str, code: int) -> None:
+    harness().harness_format(code)
+    try:
+        _, client = keyed(policy=True)
+        client.hello(MODEL)
+        with pytest.raises(UserError, match="no release verdict for this model"):
+            client.arm(VERDICT, release_tag(KEY, MODEL, VERDICT))
+        client.hello(MODEL, shadow=True)
+        client.arm()
+        assert client.status().state == State.ARMED, name
+    finally:
+        harness().harness_format(1)
+
+
 def test_a_classical_controller_needs_no_release() -> None:
     _, client = keyed()
     client.hello()
@@ -61,6 +77,21 @@ def test_bench_mode_needs_no_release() -> None:
     client.hello(MODEL)
     client.arm()
     assert client.status().state == State.ARMED
+
+
+def test_a_board_that_does_not_confirm_shadow_is_not_armed(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, client = keyed(policy=True)
+    exchange = client._exchange
+
+    def stripped(*arguments: Any) -> Any:
+        event = exchange(*arguments)
+        assert event is not None
+        return event._replace(message=replace(event.message, features=event.message.features & ~Feature.SHADOW))
+
+    monkeypatch.setattr(client, "_exchange", stripped)
+    client.hello(MODEL)
+    with pytest.raises(UserError, match="asked for a session in shadow and does not confirm it"):
+        client.hello(MODEL, shadow=True)
 
 
 def test_in_shadow_the_policy_decides_and_the_host_drives() -> None:

@@ -14,6 +14,7 @@ import pytest
 from firmware_bridge.faults import checker, expectation
 from firmware_bridge.faults.checker import check
 from firmware_bridge.faults.expectation import Expectation, expected
+from firmware_bridge.faults.inject_host import lost_host
 
 Line = dict[str, Any]
 LEASE_US = 300_000
@@ -157,6 +158,15 @@ def goes_on_after_one_bad_voltage(lines: list[Line]) -> None:
     given[20]["pulse"]["peak_uV"] = 9_500_001
 
 
+def keeps_charge_and_goes_on(lines: list[Line]) -> None:
+    for line in [line for line in lines if "pulse" in line][20:24]:
+        line["pulse"]["residual_pC"] = 50
+
+
+def no_lease_at_all(lines: list[Line]) -> None:
+    lines[:] = [line for line in lines if "lease_until_us" not in line]
+
+
 def not_grounded_while_idle(lines: list[Line]) -> None:
     lines.append({"at_us": 500, "grounded": False, "in": "IDLE"})
 
@@ -213,6 +223,8 @@ BAD: list[tuple[Callable[[list[Line]], None], str]] = [
     (open_and_goes_on, "compliance"),
     (short_and_goes_on, "compliance"),
     (goes_on_after_one_bad_voltage, "compliance"),
+    (keeps_charge_and_goes_on, "compliance"),
+    (no_lease_at_all, "lease"),
     (not_grounded_while_idle, "grounded"),
     (not_grounded_in_fallback, "grounded"),
     (grounded_in_the_loop, "grounded"),
@@ -229,6 +241,15 @@ def test_every_kind_of_bad_trace_is_found(spoil: Callable[[list[Line]], None], r
     lines = good()
     spoil(lines)
     assert rule in rules(lines)
+
+
+def test_a_lease_that_the_board_renews_for_itself_is_found() -> None:
+    """The trace alone looks good; only who cut the cable knows that nobody was there to renew."""
+    silent = 500_000
+    wanted = lost_host(silent, silent)
+    assert check(good()) == []
+    assert {finding.rule for finding in expected(good(), wanted)} == {"late"}
+    assert expected(good(), lost_host(902_500, 902_500)) == []
 
 
 @pytest.mark.parametrize(("uA", "us", "rule"), [(5_000, 450, "charge density"), (4_500, 450, "shannon")])

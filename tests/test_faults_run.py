@@ -16,7 +16,7 @@ from firmware_bridge.faults.docs import BEGIN, END, PAGE, write_docs
 from firmware_bridge.faults.outcome import INJECTIONS
 from firmware_bridge.faults.rig import Rig
 from firmware_bridge.faults.run import ABSENT, FAIL, PASS, RowResult, Settings, run_rows, run_trial
-from firmware_bridge.faults.soak import ROWS, soak
+from firmware_bridge.faults.soak import ROWS, Life, Soak, soak
 from firmware_bridge.faults.tables import head
 from firmware_bridge.images import FixedSetting
 from firmware_bridge.links import LoopbackLink
@@ -99,9 +99,20 @@ def test_a_short_soak_is_quiet_and_replayable() -> None:
     assert once.good, (once.violations, once.problems)
     assert (once.faults, once.pulses) == (again.faults, again.pulses)
     assert once.pulses > 300
+    assert sum(life.stretches for life in once.lives) == sum(once.faults.values())
+    assert all(life.first_kb > 0 for life in once.lives)
     assert not soak(7, 0.2, broken="ramp").good
     with pytest.raises(UserError, match=r"outside 0\.1 to 6000"):
         soak(0, 0)
+
+
+def test_a_leak_is_found_within_a_life_of_the_board_and_not_between_two() -> None:
+    result = Soak(0, 1.0, lives=[Life(1, 116, 116, 9), Life(2, 500, 504, 5)], host_kb=(40_000, 42_000))
+    assert result.good
+    result.lives[0].last_kb = 160
+    result.host_kb = (40_000, 90_000)
+    assert result.leaks == ["board's life 1: +44 kB in 9 stretches", "this process: +50000 kB since it was warm"]
+    assert not result.good
 
 
 def test_the_command(tmp_path: Path) -> None:

@@ -97,6 +97,7 @@ HANDMADE = {
     "UPDATE decisions SET plant_us = -plant_us": "time runs backwards",
     "UPDATE events SET text = 7": "events.text holds 7 (integer)",
     "UPDATE events SET kind = 'a' || char(0)": "events.kind holds",
+    "UPDATE session SET mode = char(27) || '[2J'": "session.mode holds '?[2J' (text)",
     "UPDATE session SET slots = 0": "session.slots holds 0 (integer)",
     "UPDATE session SET seed = 'none'": "session.seed holds 'none' (text)",
     "UPDATE session SET hashes = '[]'": "session.hashes is no JSON object of texts",

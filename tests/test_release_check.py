@@ -77,6 +77,18 @@ def test_killed_it_goes_on_and_what_passes_is_released(
     assert verdict["released"]
     sign(always, verdict, read_key(tmp_path / "a.key"))
     assert released(always, Chain.of_folder(always), read_key(tmp_path / "a.key")).verdict == verdict
+    path = out / "runs" / "p000-nominal.json"
+    mine, other = path.read_text(), path.with_name("p000-drift.json").read_text()
+    for text, said in (
+        ("{}", "is no outcome of the run p000-nominal: delete it"),
+        ("[]", "is no outcome of the run"),
+        (other, "is no outcome of the run"),
+        (mine.replace('"toggles": 0', '"toggles": null'), "is no outcome of the run"),
+        ('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", "cannot read .*p000-nominal.json"),
+    ):
+        path.write_text(text)
+        with pytest.raises(UserError, match=said):
+            check(asked(always, out, resume=True))
 
 
 def killed_after_its_first_run(call: list[str], runs: Path) -> dict[str, int]:
@@ -152,6 +164,7 @@ def test_wrong_input_is_one_sentence(always: Path, tmp_path: Path) -> None:
     for changes, said in (
         ({"patients": 0}, "at least 1 patient"),
         ({"seconds": float("nan")}, "nan s"),
+        ({"toggles_a_minute": float("inf")}, "a finite rate of 0 or more"),
         ({"export": tmp_path}, "no export folder"),
     ):
         values = {"export": always, "out": tmp_path / "out", "quiet": True, **changes}

@@ -13,12 +13,13 @@ from export import manifest
 from export.chain import Chain
 from firmware_bridge.limits import LIMITS_HASH
 from firmware_bridge.release import gates
-from firmware_bridge.release.plant import CONDITIONS
+from firmware_bridge.release.plant import CONDITIONS, SEED
 from firmware_bridge.release.switches import Switch, toggles
 from firmware_bridge.release.verdict import FORMAT, released, sign
 from firmware_bridge.security.auth import release_tag
 from firmware_bridge.security.keys import DeviceKey
 from sea_dbs.files import read_json, sha256_json, write_json
+from sea_dbs.seeds import BLOCK, HELD_OUT, SEARCH, TRAINING
 from tests.session_tools import make_export
 
 KEY, OTHER = DeviceKey(bytes(range(32))), DeviceKey(bytes(32))
@@ -84,7 +85,12 @@ def test_little_is_never_enough_for_a_release() -> None:
     assert gates.shortfall(20, 60.0) is None
     for patients, seconds in ((19, 60.0), (20, 59.9)):
         assert "not enough for a release: 20 × 60 s are" in str(gates.shortfall(patients, seconds))
+    for seed in (0, HELD_OUT, SEARCH, SEED - 1, SEED + BLOCK - 19, TRAINING):
+        assert "held out" in str(gates.shortfall(20, 60.0, seed)), "patients that something else draws too"
+    assert gates.shortfall(20, 60.0, SEED + BLOCK - 20) is None
     assert gates.kind([outcome(0, "nominal", duty=0.96)]) == "constant stimulation"
+    assert gates.kind([outcome(0, "nominal", duty=0.0)]) == "no stimulation"
+    assert gates.kind([outcome(0, "nominal", duty=0.01)]) == "adaptive"
 
 
 def test_toggles_are_counted_as_the_board_counts_them() -> None:

@@ -17,6 +17,7 @@ from firmware_bridge.codes import Clamp, State
 from firmware_bridge.links import SerialLink
 from firmware_bridge.observation import Decided
 from firmware_bridge.plan import SessionPlan, prepare
+from firmware_bridge.release.check import Asked, check
 from firmware_bridge.release.verdict import sign
 from firmware_bridge.security.auth import release_tag
 from firmware_bridge.security.keys import DeviceKey, new_key, read_key
@@ -114,6 +115,37 @@ def test_the_board_itself_takes_only_the_verdict_that_its_key_signed(folder: Pat
         client.arm(verdict, good)
         bench.advance(bench.now_us + 1000)
         assert bench.state is State.ARMED
+
+
+def test_the_same_policy_in_another_format_is_not_what_was_released(tmp_path: Path) -> None:
+    export, key_file = policy(tmp_path / "policy", SPREAD), tmp_path / "a.key"
+    sign(export, verdict_on(export), new_key(key_file))
+    with start_board("host", policy_dir=export, format="fp32", key_file=key_file) as board:
+        asked = SessionPlan(
+            tmp_path / "out", export, port=board.port, key=key_file, decide_on="board", steps=3, seed=4, quiet=True
+        )
+        with pytest.raises(UserError, match=r"not decide by the policy that was released: \d+ logits differ"):
+            run_session(asked)
+    assert len(table_of(tmp_path / "out", "decisions")) == 1, "the first decision, and STOP"
+
+
+def test_on_an_emulated_board_the_host_decides_in_the_precision_that_is_asked_for(folder: Path, tmp_path: Path) -> None:
+    parts = prepare(plan(folder, tmp_path / "out", board="qemu-m4f", precision="int8"))
+    assert parts.controller.name == "policy-int8"
+    assert parts.permit.mode.startswith("release mode")
+    assert parts.board_format == "int8"
+
+
+def test_no_folder_that_is_read_is_emptied(folder: Path, tmp_path: Path) -> None:
+    export = folder / "policy" / "export"
+    for out in (export, folder / "policy"):
+        with pytest.raises(UserError, match=r"--overwrite would delete .*export, which is read"):
+            run_session(plan(folder, out, shadow="on-off", overwrite=True))
+        with pytest.raises(UserError, match=r"--overwrite would delete .*export, which is read"):
+            check(Asked(export, out, patients=1, seconds=1.0, overwrite=True, quiet=True))
+    with pytest.raises(UserError, match=r"--overwrite would delete .*a\.key, which is read"):
+        run_session(SessionPlan(folder, controller="never", key=folder / "a.key", overwrite=True, quiet=True))
+    assert (export / "manifest.json").is_file()
 
 
 def test_in_shadow_the_board_applies_nothing_that_its_policy_says(folder: Path) -> None:

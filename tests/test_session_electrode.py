@@ -44,6 +44,7 @@ def test_lockstep_is_the_simulation_byte_for_byte(tmp_path: Path, preset: str, s
     config = base_env(env).config
     pure = observed(env, RandomDuty(config.slots, 0.5, seed=5), steps)
     with rig(tmp_path) as made:
+        made.recorder.set_session(n_obs=config.n_obs, slots=config.slots)
         base_env(env).pulse_source = made.electrode
         policy = board_policy(RandomDuty(config.slots, 0.5, seed=5), made, config.n_obs, config.slots)
         assert observed(env, policy, steps) == pure

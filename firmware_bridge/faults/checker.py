@@ -47,7 +47,8 @@ class _Seen:
     ramp_us: int = 0  # the ramp's last known point ...
     ramp_uA: float = 0.0
     ramp_known: bool = False  # it is a pulse of this loop, not only a bound
-    lease_us: int = 0  # end of the lease under way; 0: none
+    lease_us: int | None = None  # end of the lease under way; 0: none; None: not known, the trace began amid a loop
+    loop_us: int = 0  # CLOSED_LOOP was entered
     contact_us: int | None = None  # the host was last heard
     fallback_us: int = 0
     doses: deque[tuple[int, float]] = field(default_factory=deque)  # start, µJ: the rolling window
@@ -95,7 +96,7 @@ def _belongs_after(seen: _Seen, pulse: Line, state: Line, rules: Mapping[str, An
     if "pulse" not in pulse or state.get("state") != "FALLBACK" or rules["fallback_setting"] is None:
         return False
     told_late = int(state["t_us"]) - int(pulse["t_us"])
-    return 0 < seen.lease_us <= int(pulse["t_us"]) and 0 <= told_late <= rules["told_within_us"]
+    return 0 < (seen.lease_us or 0) <= int(pulse["t_us"]) and 0 <= told_late <= rules["told_within_us"]
 
 
 def _line(seen: _Seen, line: Line, rules: Mapping[str, Any]) -> None:
@@ -135,9 +136,11 @@ def _pulse(seen: _Seen, t_us: int, pulse: Mapping[str, Any], rules: Mapping[str,
     if seen.state == "CLOSED_LOOP":
         if seen.lease_us and t_us >= seen.lease_us:
             seen.breach(t_us, "lease", f"a pulse {t_us - seen.lease_us} µs after the end of the lease")
+        if seen.lease_us == 0 and t_us > seen.loop_us + rules["told_within_us"]:
+            seen.breach(t_us, "lease", "a pulse in CLOSED_LOOP without any lease")
         if seen.contact_us is not None and t_us > seen.contact_us + 1000 * rules["lease_max_ms"]:
             seen.breach(t_us, "lease", f"a pulse {(t_us - seen.contact_us) / 1e3:.0f} ms after the host was last heard")
-    _voltage(seen, t_us, abs(first), int(pulse.get("peak_uV", 0)), rules)
+    _broken(seen, t_us, abs(first), pulse, rules)
     _dose(seen, t_us, amplitude, max(width, second_width), int(pulse.get("peak_uV", 0)), rules)
     _toggles(seen, t_us, rules)
     if seen.state == "FALLBACK":
@@ -158,17 +161,18 @@ def _charge(seen: _Seen, t_us: int, charge_uC: float, rules: Mapping[str, Any]) 
         seen.breach(t_us, "shannon", f"k = {math.log10(density) + math.log10(charge_uC):.3f}")
 
 
-def _voltage(seen: _Seen, t_us: int, amplitude: float, peak_uV: int, rules: Mapping[str, Any]) -> None:
-    """A few pulses may find out that the electrode is open, short, or needs more voltage than there is; no more."""
-    if not peak_uV or not amplitude:
-        return  # not measured
-    ohm = peak_uV / amplitude
+def _broken(seen: _Seen, t_us: int, amplitude: float, pulse: Mapping[str, Any], rules: Mapping[str, Any]) -> None:
+    """A few pulses may find out that the electrode is open, short, beyond the voltage, or keeps charge; no more."""
+    peak_uV, left_pC = int(pulse.get("peak_uV", 0)), int(pulse["residual_pC"])
+    ohm = peak_uV / amplitude if amplitude else 0.0
+    measured = peak_uV > 0 and amplitude > 0
     too_high = peak_uV > 1000 * (rules["v_max_mV"] - rules["compliance_margin_mV"])
-    if seen.outside or too_high or not rules["short_ohm"] <= ohm <= rules["open_ohm"]:
+    wrong = measured and (too_high or not rules["short_ohm"] <= ohm <= rules["open_ohm"])
+    if seen.outside or wrong or abs(left_pC) > rules["residual_max_pC"]:
         seen.outside += 1
     if seen.outside > rules["pulses_outside_max"]:
-        text = f"pulse {seen.outside} since the electrode left its limits ({peak_uV / 1e6:.2f} V, {ohm:.0f} ohm)"
-        seen.breach(t_us, "compliance", text)
+        text = f"pulse {seen.outside} since the electrode left its limits"
+        seen.breach(t_us, "compliance", f"{text} ({peak_uV / 1e6:.2f} V, {ohm:.0f} ohm, {left_pC} pC left)")
 
 
 def _dose(seen: _Seen, t_us: int, uA: float, us: float, peak_uV: int, rules: Mapping[str, Any]) -> None:
@@ -280,5 +284,5 @@ def _state(seen: _Seen, t_us: int, state: str, cause: str, rules: Mapping[str, A
         held = (rules["fallback_setting"] or {"amplitude_uA": 0})["amplitude_uA"]
         seen.ramp_us, seen.ramp_uA = t_us, max(0.0 + held, seen.ramp_uA - down)
     elif state == "CLOSED_LOOP":
-        seen.ramp_us = t_us
+        seen.ramp_us = seen.loop_us = t_us
     seen.state = state

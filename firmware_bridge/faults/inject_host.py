@@ -18,15 +18,30 @@ from firmware_bridge.faults.expectation import Expectation
 from firmware_bridge.faults.host import Hosts
 from firmware_bridge.faults.outcome import Outcome, injection
 from firmware_bridge.faults.rig import Rig
-from firmware_bridge.messages import Ack, Nack, Renew
+from firmware_bridge.messages import Ack, Heartbeat, Nack, Renew
 
 LEASE_US = 1000 * LEASE_MS
-ATTEMPTS = 5  # to kill a host before a busy machine has stalled it for a whole lease
+DEADLINE_US = 20_000
+ATTEMPTS = 5  # to break a loop before a busy machine has stalled it for a whole lease
 
 
-def lost_host(at_us: int) -> Expectation:
-    """FALLBACK by the lease, and no pulse of the host's after it."""
-    return Expectation(after_us=at_us, state="FALLBACK", causes=("LEASE_ENDED",), lease_ms=LEASE_MS)
+def lost_host(at_us: int, silent_us: int | None = None) -> Expectation:
+    """FALLBACK by the lease. ``silent_us``: nothing can have come since then, whatever the board says of its lease."""
+    within = None if silent_us is None else silent_us - at_us + LEASE_US + DEADLINE_US
+    return Expectation(after_us=at_us, state="FALLBACK", causes=("LEASE_ENDED",), within_us=within, lease_ms=LEASE_MS)
+
+
+def loop_at_work(rig: Rig, driver: Driver, us: int) -> int:
+    """Drive a loop for so long; device time of its begin. One that a busy machine has ended is no trial."""
+    began = 0
+    for _ in range(ATTEMPTS):
+        driver.begin()
+        began = rig.mark()
+        driver.drive(us)
+        rig.now()
+        if rig.bench.state is State.CLOSED_LOOP:
+            break
+    return began
 
 
 def _wait_for_loop(rig: Rig, host_s: float = 10) -> int:
@@ -84,34 +99,34 @@ def host_killed(rig: Rig, rng: random.Random, _: dict[str, Any]) -> Outcome:
 def cable_pulled(rig: Rig, rng: random.Random, _: dict[str, Any]) -> Outcome:
     """Nothing passes any more, in neither direction; the host goes on talking."""
     driver = Driver(rig, rng)
-    driver.begin()
-    began = rig.mark()
-    driver.drive(rng.randint(300_000, 900_000))
+    began = loop_at_work(rig, driver, rng.randint(300_000, 900_000))
     rig.link.cut = True
     pulled = rig.mark()
     driver.drive(LEASE_US + 150_000, wait=False)
-    return Outcome(pulled, [lost_host(pulled if rig.stepped else began)])
+    return Outcome(pulled, [lost_host(pulled if rig.stepped else began, pulled)])
 
 
 @injection
 def host_stalls(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
-    """The host stops for 50 ms to 5 s, then goes on as if nothing had been."""
+    """The host's loop stops for 50 ms to 5 s, then goes on as if nothing had been; its heartbeat may go on."""
     driver = Driver(rig, rng)
-    driver.begin()
-    began = rig.mark()
-    driver.drive(400_000)
+    began = loop_at_work(rig, driver, 400_000)
     stall = rng.randint(given["low_ms"], given["high_ms"]) * 1000
+    beats = rng.random() < 0.5
     at = rig.mark()
-    rig.advance(stall)
+    while (left := at + stall - rig.now()) > 0:
+        if beats:
+            driver.send(Heartbeat(), wait=False)
+        rig.advance(min(left, RENEW_US))
     held = driver.orders[-1][0]
     answer = driver.send(Renew(held))
-    outcome = Outcome(at, said={"stall_ms": stall // 1000})
+    outcome = Outcome(at, said={"stall_ms": stall // 1000, "heartbeat": beats})
     if stall < LEASE_US - RENEW_US - 20_000:
         outcome.must(isinstance(answer, Ack), f"the lease was over after a stall of {stall // 1000} ms")
         return outcome
     if stall <= LEASE_US + 20_000:
         return outcome  # too near the end to be told in advance
-    outcome.expect.append(lost_host(at if rig.stepped else began))
+    outcome.expect.append(lost_host(at if rig.stepped else began, at))
     outcome.must(isinstance(answer, Nack) and answer.code == NackCode.STATE, "a RENEW revived the loop after FALLBACK")
     refused = driver.order()
     outcome.must(isinstance(refused, Nack), "an order was taken without a fresh handshake")
@@ -126,14 +141,12 @@ def host_stalls(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
 def fallback_setting(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
     """The host is lost; the board has a setting that it may give all the same."""
     driver = Driver(rig, rng)
-    driver.begin()
-    began = rig.mark()
-    driver.drive(given["drive_ms"] * 1000 + rng.randint(0, 500_000))
+    began = loop_at_work(rig, driver, given["drive_ms"] * 1000 + rng.randint(0, 500_000))
     rig.link.cut = True
     at = rig.mark()
     rig.advance(LEASE_US + given["watch_ms"] * 1000)
     settled = Expectation(after_us=at + LEASE_US, stays="FALLBACK", pulses_min=given["pulses_min"])
-    return Outcome(at, [lost_host(at if rig.stepped else began), settled], shown_s=3.5)
+    return Outcome(at, [lost_host(at if rig.stepped else began, at), settled], shown_s=3.5)
 
 
 @injection

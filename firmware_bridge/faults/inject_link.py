@@ -10,10 +10,13 @@ from firmware_bridge.codes import ElectrodeFault, NackCode, State
 from firmware_bridge.faults import link as faulty
 from firmware_bridge.faults.driver import Driver
 from firmware_bridge.faults.expectation import Expectation
-from firmware_bridge.faults.inject_host import LEASE_US, lost_host
+from firmware_bridge.faults.inject_host import LEASE_US, loop_at_work, lost_host
 from firmware_bridge.faults.outcome import Outcome, injection
 from firmware_bridge.faults.rig import Rig
 from firmware_bridge.messages import Arm, Heartbeat, Nack, Status, Stop
+
+STOP_WAY_US = 500_000  # there and back on a busy machine; a STOP that nobody answered is no STOP
+NOISE = {"host": (500, 6_000), "qemu": (250, 10_000)}  # bytes and µs: as fast as the wire, and as an emulator takes it
 
 
 def _status(rig: Rig) -> Status:
@@ -60,38 +63,40 @@ def broken_frames(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcom
     driver = Driver(rig, rng, patient=True)
     driver.begin()
     driver.order()
-    before = rig.client.status()
+    before = rig.client.status().frames
     at = rig.mark()
-    connection, whole = rig.client.connection, 0
+    connection = rig.client.connection
+    outcome = Outcome(at)
+    size, pause = NOISE["host" if rig.kind == "host" else "qemu"]
     for kind in ("truncated", "split", "joined", "noise"):
         frames = [connection.send(Heartbeat()) for _ in range(3)]
         if kind == "truncated":
             rig.link.raw(frames[0][: rng.randint(2, len(frames[0]) - 2)])
             rig.link.raw(frames[1] + frames[2])
-            whole += 2
+            whole = 2
         elif kind == "split":
             for frame in frames:
                 point = rng.randint(1, len(frame) - 1)
                 rig.link.raw(frame[:point])
                 rig.advance(5_000)
                 rig.link.raw(frame[point:])
-            whole += 3
+            whole = 3
         elif kind == "joined":
             rig.link.raw(b"".join(frames).replace(b"\x00\x00", b"\x00"))
-            whole += 3
+            whole = 3
         else:
-            for _k in range(given["noise_bytes"] // 250):  # no faster than an emulator takes it
-                rig.link.raw(rng.randbytes(250))
-                rig.advance(10_000)
+            for _k in range(given["noise_bytes"] // size):
+                rig.link.raw(rng.randbytes(size))
+                rig.advance(pause)
             driver.keep(wait=False)
             rig.link.raw(b"".join(frames))
-            whole += 3 + 1
+            whole = 3 + 1
         rig.advance(10_000)
         rig.client.poll(0.0)
-    after = rig.client.status()
-    taken = after.frames - before.frames - 1
-    outcome = Outcome(at, said={"whole": whole, "taken": taken})
-    outcome.must(whole - 4 <= taken <= whole, f"{whole - taken} of {whole} whole frames were lost")
+        after = rig.client.status().frames
+        taken, before = after - before - 1, after  # without the request for the status itself
+        outcome.said[kind] = [whole, taken]
+        outcome.must(whole - 1 <= taken <= whole, f"{kind}: {whole - taken} of {whole} whole frames were lost")
     return outcome
 
 
@@ -135,18 +140,17 @@ def replay(rig: Rig, rng: random.Random, _: dict[str, Any]) -> Outcome:
 def delay_and_loss(rig: Rig, rng: random.Random, given: dict[str, Any]) -> Outcome:
     """Frames come 20 to 500 ms late, overtake each other, and 1 to 50 % are lost; then nothing comes any more."""
     driver = Driver(rig, rng)
-    driver.begin()
-    began = rig.mark()
-    driver.drive(300_000)
+    began = loop_at_work(rig, driver, 300_000)
     low, high = sorted(rng.randint(given["low_ms"], given["high_ms"]) * 1000 for _ in range(2))
     share = rng.uniform(*given["loss"])
     rig.link.out = faulty.delay(rng, low, high, share)
     at = rig.mark()
     driver.drive(given["for_ms"] * 1000, wait=False)
     rig.link.cut = True
+    silent = rig.now() if rig.stepped else None  # where time is real, frames may still be on the wire
     rig.advance(LEASE_US + 150_000)
     said = {"delay_ms": [low // 1000, high // 1000], "loss": round(share, 3)}
-    return Outcome(at, [lost_host(at if rig.stepped else began)], said=said)
+    return Outcome(at, [lost_host(at if rig.stepped else began, silent)], said=said)
 
 
 @injection
@@ -208,13 +212,17 @@ def stop_always(rig: Rig, rng: random.Random, _: dict[str, Any]) -> Outcome:
     at = rig.mark()
     rig.link.raw(encode(Stop(reason=9), sequence=rng.randrange(2**32), session=rng.randrange(2**32)))
     rig.client.poll(1.0)  # its answer: a stepped clock must not advance before the board has read the frame
-    slack = 2_000 if rig.stepped else max(30_000, rig.now() - at)  # the way there and back takes real time
-    rig.advance(200_000)
-    rig.client.poll(0.0)
-    return Outcome(
+    answered = rig.now()  # the way there and back takes real time
+    slack = 2_000 if rig.stepped else min(max(30_000, answered - at), STOP_WAY_US)
+    outcome = Outcome(
         at,
         [
             Expectation(after_us=at, state="IDLE", causes=("STOPPED",), within_us=slack),
             Expectation(after_us=at + slack, pulses_max=0, stays="IDLE"),
         ],
     )
+    if not rig.stepped:  # a stepped bench tells the state of its last step
+        outcome.must(rig.bench.state is State.IDLE, f"the board is in {rig.bench.state.name} when its answer is here")
+    rig.advance(200_000)
+    rig.client.poll(0.0)
+    return outcome

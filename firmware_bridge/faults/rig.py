@@ -64,7 +64,8 @@ class LoggingBench(Bench):
         lines: list[dict[str, Any]] = []
         if isinstance(message, Pulse):
             uA, us = [message.amplitude_1_uA, message.amplitude_2_uA], [message.width_1_us, message.width_2_us]
-            lines.append({"pulse": {"uA": uA, "us": us, "residual_pC": message.residual_pC}})
+            other = {"residual_pC": message.residual_pC, "peak_uV": message.peak_uV}
+            lines.append({"pulse": {"uA": uA, "us": us, **other}})
         elif isinstance(message, Status):
             if message.state != self._last_state:
                 self._last_state = message.state

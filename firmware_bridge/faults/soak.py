@@ -1,13 +1,13 @@
 """Soak: hours of simulated closed loop on the host board with faults at random times, seeded and replayable.
 
 Between stretches of undisturbed loop a row of the catalogue is chosen, injected and judged. The whole trace is judged
-once more at the end, as one piece. The memory of the board's process and of this one is watched.
+once more at the end, as one piece. The memory of the board's process is compared within each of its lives (a loss of
+power starts a new process, which would hide a leak), that of this process from the warm-up on.
 """
 
 from __future__ import annotations
 
 import random
-import resource
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,8 +30,24 @@ ROWS = (
 CALM_US = (2_000_000, 20_000_000)  # undisturbed loop between two faults
 COUNTED = ("limit_cycle", "receiver_overrun", "dose")
 WINDOW_US = 11_500_000
-WARM = 0.1  # share of the time after which memory must not grow any more
-PAGE_KB = resource.getpagesize() // 1024
+WARM = 0.1  # share of the time after which this process must not grow any more
+GROWTH_BOARD_KB = 16  # of a board's own memory within one life: its stack may still reach a page or two deeper
+GROWTH_HOST_KB = 16_000  # of this process, whose allocator keeps what it has had
+
+
+@dataclass
+class Life:
+    """One process of the board, from the end of its first stretch to that of its last one."""
+
+    pid: int
+    first_kb: int
+    last_kb: int
+    stretches: int = 1
+
+    @property
+    def grown_kb(self) -> int:
+        """What its own memory has grown by."""
+        return self.last_kb - self.first_kb
 
 
 @dataclass
@@ -46,8 +62,8 @@ class Soak:
     reactions: Counter[str] = field(default_factory=Counter)  # state and cause, as logged
     violations: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    board_kb: tuple[int, int] = (0, 0)  # resident memory when warm and at the end
-    host_kb: tuple[int, int] = (0, 0)
+    lives: list[Life] = field(default_factory=list)
+    host_kb: tuple[int, int] = (0, 0)  # when warm and at the end
     last: str = ""  # row
     kept: int = 0  # lines of the trace that were taken already
 
@@ -62,14 +78,26 @@ class Soak:
             "reactions": dict(sorted(self.reactions.items())),
             "violations": self.violations[:50],
             "problems": self.problems[:50],
-            "board_kb": list(self.board_kb),
+            "board_lives": [[life.stretches, life.first_kb, life.last_kb] for life in self.lives],
             "host_kb": list(self.host_kb),
+            "leaks": self.leaks,
         }
 
     @property
+    def leaks(self) -> list[str]:
+        """Memory that grew more than it may."""
+        found = [
+            f"board's life {k + 1}: {life.grown_kb:+d} kB in {life.stretches} stretches"
+            for k, life in enumerate(self.lives)
+            if life.grown_kb > GROWTH_BOARD_KB
+        ]
+        grown = self.host_kb[1] - self.host_kb[0]
+        return [*found, *([f"this process: {grown:+d} kB since it was warm"] if grown > GROWTH_HOST_KB else [])]
+
+    @property
     def good(self) -> bool:
-        """Nothing outside the envelope, and each fault had its reaction."""
-        return not self.violations and not self.problems
+        """Nothing outside the envelope, each fault had its reaction, and no memory was lost."""
+        return not self.violations and not self.problems and not self.leaks
 
 
 def soak(seed: int = 0, minutes: float = 60.0, *, broken: str | None = None) -> Soak:
@@ -84,7 +112,7 @@ def soak(seed: int = 0, minutes: float = 60.0, *, broken: str | None = None) -> 
     result = Soak(seed, minutes)
     rows = {row.name: row for row in choose(ROWS)}
     with Rig("host", broken=broken) as rig, progress("soak", int(minutes * 60)) as bar:
-        warm = (0, 0)
+        warm = 0
         whole = Checker()
         k, done_s = 0, 0
         while result.device_s < minutes * 60:
@@ -93,12 +121,12 @@ def soak(seed: int = 0, minutes: float = 60.0, *, broken: str | None = None) -> 
             _take(result, rig, whole)
             k += 1
             result.device_s += lived
-            if not warm[0] and result.device_s >= WARM * minutes * 60:
-                warm = _memory(rig)
+            _watch(result.lives, rig)
+            if not warm and result.device_s >= WARM * minutes * 60:
+                warm = _own_kb("self")
             bar.update(int(result.device_s) - done_s, f"{k} faults, {len(result.violations)} violations")
             done_s = int(result.device_s)
-        end = _memory(rig)
-        result.board_kb, result.host_kb = (warm[0], end[0]), (warm[1], end[1])
+        result.host_kb = (warm, _own_kb("self"))
         allowed = {rule for row in rows.values() for rule in row.allow}
         result.violations += [_text(finding) for finding in whole.findings if finding.rule not in allowed]
     return result
@@ -143,12 +171,22 @@ def _text(finding: Finding) -> str:
     return f"{finding.rule} at {finding.t_us} µs: {finding.text}"
 
 
-def _memory(rig: Rig) -> tuple[int, int]:
-    """Resident memory of the board's process and of this one, kB."""
-
-    def resident(pid: int | str) -> int:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_KB
-
+def _watch(lives: list[Life], rig: Rig) -> None:
+    """The memory of the board's process as it is now, in its life."""
     assert rig.board is not None
     assert rig.board.process is not None
-    return resident(rig.board.process.pid), resident("self")
+    pid = rig.board.process.pid
+    kb = _own_kb(pid)
+    if not lives or lives[-1].pid != pid:
+        lives.append(Life(pid, kb, kb))
+    else:
+        lives[-1].last_kb = kb
+        lives[-1].stretches += 1
+
+
+def _own_kb(pid: int | str) -> int:
+    """Resident memory of a process that is backed by no file, kB."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1])
+    raise UserError(f"/proc/{pid}/status has no RssAnon: memory can be watched on Linux alone")

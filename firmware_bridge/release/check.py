@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import queue
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from firmware_bridge.integer_policy import check_format
 from firmware_bridge.limits import LIMITS_HASH
 from firmware_bridge.messages import SCHEMA_HASH
 from firmware_bridge.release import gates
+from firmware_bridge.release.outcome import read_outcome
 from firmware_bridge.release.plant import CONDITIONS, MEANING, SEED, cohort, settings
 from firmware_bridge.release.run import UNTREATED, UNTREATED_DRIFT, Job, Work
 from firmware_bridge.release.verdict import CHECKED, FORMAT
@@ -49,6 +51,7 @@ class Asked:
     resume: bool = False
     overwrite: bool = False
     quiet: bool = False
+    key: Path | None = None  # the file of the key that will sign: --overwrite spares it
 
 
 def check(asked: Asked) -> dict[str, Any]:
@@ -58,7 +61,8 @@ def check(asked: Asked) -> dict[str, Any]:
         UserError: an export that cannot be checked, a folder in use, or a run that could not be made.
     """
     model, firmware, work = _prepare(asked)
-    prepare_output_dir(asked.out, overwrite=asked.overwrite, resume=asked.resume)
+    inputs = (asked.export, asked.key)
+    prepare_output_dir(asked.out, overwrite=asked.overwrite, resume=asked.resume, inputs=inputs)
     facts = _settings(asked, model, firmware)
     _same_settings(asked.out, facts)
     write_json(asked.out / SETTINGS, facts)
@@ -68,7 +72,7 @@ def check(asked: Asked) -> dict[str, Any]:
     with progress("release check", len(jobs), done=len(jobs) - len(missing), quiet=asked.quiet) as bar:
         for name in _work_off(work, asked, missing):
             bar.update(1, name)
-    outcomes = [read_json(asked.out / RUNS / f"{job.name}.json") for job in jobs]
+    outcomes = [read_outcome(asked.out / RUNS / f"{job.name}.json", job) for job in jobs]
     treated = [run for run in outcomes if run["condition"] in CONDITIONS]
     untreated = {(run["index"], run["condition"]): run["P_beta"] for run in outcomes if run not in treated}
     verdict = _verdict(asked, facts, treated, untreated)
@@ -85,10 +89,10 @@ def check(asked: Asked) -> dict[str, Any]:
 
 def _prepare(asked: Asked) -> tuple[bytes, str, Work]:
     """Everything that can be wrong is looked at before a plant is simulated."""
-    if asked.patients < 1 or not 0.0 < asked.seconds < 3600.0 or asked.toggles_a_minute < 0:
+    if asked.patients < 1 or not 0.0 < asked.seconds <= 3600.0 or not 0.0 <= asked.toggles_a_minute < math.inf:
         raise UserError(
             f"{asked.patients} patients × {asked.seconds:g} s with {asked.toggles_a_minute:g} toggles a minute were "
-            "asked for: at least 1 patient, above 0 to 3600 s, and no negative rate are allowed"
+            "asked for: at least 1 patient, above 0 to 3600 s, and a finite rate of 0 or more are allowed"
         )
     model = Chain.of_folder(asked.export).model_hash
     manifest = load_manifest(asked.export)
@@ -231,7 +235,7 @@ def _verdict(
     untreated: dict[tuple[int, str], float],
 ) -> dict[str, Any]:
     judged = gates.judge(treated, untreated, asked.toggles_a_minute)
-    short = gates.shortfall(asked.patients, asked.seconds)
+    short = gates.shortfall(asked.patients, asked.seconds, asked.seed)
     plain: dict[str, Any] = json.loads(
         json.dumps(
             {

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from firmware_bridge.release.plant import ARTEFACT, CONDITIONS, DRIFT
+from firmware_bridge.release.plant import ARTEFACT, CONDITIONS, DRIFT, SEED
 from firmware_bridge.release.run import UNTREATED, UNTREATED_DRIFT
+from sea_dbs.seeds import BLOCK
 
 PATIENTS_MIN = 20  # held-out patients of a release
 SECONDS_MIN = 60.0  # s of closed loop of each run
@@ -118,8 +119,10 @@ def by_condition(treated: Sequence[Outcome], untreated: Mapping[tuple[int, str],
     return rows
 
 
-def shortfall(patients: int, seconds: float) -> str | None:
+def shortfall(patients: int, seconds: float, seed: int = SEED) -> str | None:
     """Why a check is not enough for a release, however it comes out; None: it is."""
+    if not SEED <= seed <= seed + patients <= SEED + BLOCK:
+        return f"the seed {seed} is none of {SEED} to {SEED + BLOCK - patients}, whose patients and plants are held out"
     if patients < PATIENTS_MIN or seconds < SECONDS_MIN:
         return (
             f"{patients} patients × {seconds:g} s are not enough for a release: {PATIENTS_MIN} × {SECONDS_MIN:g} s are"
@@ -128,8 +131,10 @@ def shortfall(patients: int, seconds: float) -> str | None:
 
 
 def kind(treated: Sequence[Outcome]) -> str:
-    """What the policy is called: "adaptive", or "constant stimulation" above a duty of 0.95."""
+    """What the policy is called: "adaptive", "constant stimulation" above a duty of 0.95, "no stimulation" at 0."""
     duty = _mean([run["duty"] for run in treated])
+    if duty == 0:
+        return "no stimulation"
     return "constant stimulation" if duty is not None and duty > CONSTANT_DUTY else "adaptive"
 
 

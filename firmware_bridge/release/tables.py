@@ -51,7 +51,7 @@ def conclusion(report: dict[str, Any]) -> str:
     if verdict["released"]:
         return "RELEASED: every gate is passed."
     said = f"failed: {', '.join(failed)}" if failed else "every gate is passed"
-    short = shortfall(verdict["cohort"]["patients"], verdict["seconds"])
+    short = shortfall(verdict["cohort"]["patients"], verdict["seconds"], verdict["cohort"]["seed"])
     return f"NOT RELEASED: {said}{'' if short is None else f'; {short}'}."
 
 

@@ -87,7 +87,7 @@ def _run(
     plan: SessionPlan, parts: Parts, client: StimulatorClient, bench: Bench, kind: str, stack: ExitStack
 ) -> dict[str, Any]:
     ack = client.hello(parts.model_hash)
-    prepare_output_dir(plan.out, overwrite=plan.overwrite)
+    prepare_output_dir(plan.out, overwrite=plan.overwrite, inputs=plan.inputs)
     row = _session_row(plan, parts, ack, f"emulated {client.driver.capabilities.device}")
     row["mode"] = WARNING
     recorder = stack.enter_context(Recorder(plan.out / SESSION_FILE, row))

@@ -23,7 +23,9 @@ def release(
     seconds: Annotated[
         float, typer.Option("--seconds", help="Closed loop of each run (simulated s); a release needs 60.")
     ] = 60.0,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the cohort and its plants.")] = 700_000,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Of the cohort and its plants; a release needs 700000 to 709980.")
+    ] = 700_000,
     toggles: Annotated[
         float, typer.Option("--toggles", help="Most switches of stimulation, off or on, a minute in any run.")
     ] = 30.0,
@@ -52,7 +54,7 @@ def release(
     need("report", "matplotlib")
     from sea_dbs.report.release_figure import draw
 
-    asked = Asked(export, out, patients, seconds, seed, toggles, resume=resume, overwrite=overwrite)
+    asked = Asked(export, out, patients, seconds, seed, toggles, resume=resume, overwrite=overwrite, key=key)
     report = check(asked)
     passed = report["verdict"]["released"]
     signed = f"Nothing was signed: {export} stays as it was."

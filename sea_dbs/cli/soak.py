@@ -25,7 +25,7 @@ def soak(
 ) -> None:
     """Simulated hours of closed loop on the host board with faults at random times, judged at the electrode.
 
-    Exit code 1 where anything left the envelope or a fault had not its reaction.
+    Exit code 1 where anything left the envelope, a fault had not its reaction, or memory grew.
     """
     from firmware_bridge.faults.soak import soak as run
     from sea_dbs.files import prepare_output_dir, write_json
@@ -43,10 +43,10 @@ def soak(
             f"{result.device_s / 60:.1f} simulated minutes, {sum(result.faults.values())} faults, {result.pulses} "
             "pulses: "
             f"{len(result.violations)} violations, {len(result.problems)} problems; memory of the board "
-            f"{result.board_kb[0]} -> {result.board_kb[1]} kB, "
+            f"{max(life.grown_kb for life in result.lives):+d} kB within one of its {len(result.lives)} lives at most, "
             f"of this process {result.host_kb[0]} -> {result.host_kb[1]} kB"
         )
-        for text in [*result.violations, *result.problems][:20]:
+        for text in [*result.violations, *result.problems, *result.leaks][:20]:
             typer.echo(f"  {text}")
     if not result.good:
         raise typer.Exit(1)

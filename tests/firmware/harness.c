@@ -53,13 +53,24 @@ void harness_key(const uint8_t *device_key, bool is_simulated, uint32_t boots)
     }
 }
 
+static uint8_t format = SEA_POLICY_INT8;
+
+/* Before harness_reset: the format that the tiny policy says it has. */
+void harness_format(uint8_t said)
+{
+    format = said;
+}
+
 /* policy: whether the board holds the tiny one */
 void harness_reset(bool policy, uint32_t amplitude_limit, uint32_t area)
 {
     static const sea_port_t port = {.tx = tx, .stimulate = stimulate, .ground = ground};
+    static sea_policy_t held;
+    held = SEA_POLICY;
+    held.format = format;
     config.boot_count = config.boot_count == 0 ? 1 : config.boot_count;
     config.limits = (sea_effective_t){amplitude_limit, area, UINT32_MAX, UINT32_MAX, UINT32_MAX};
-    config.policy = policy ? &SEA_POLICY : NULL;
+    config.policy = policy ? &held : NULL;
     config.simulated_output = simulated;
     config.device_key = keyed ? key : NULL;
     out_size = 0;

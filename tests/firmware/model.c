@@ -98,7 +98,8 @@ static void policy_infer(const int8_t *observation, int32_t *logits)
     }
 }
 
-static const sea_policy_t POLICY = {.n_obs = VALUES,
+static const sea_policy_t POLICY = {.format = SEA_POLICY_INT8,
+                                    .n_obs = VALUES,
                                     .slots = 2,
                                     .slot_period_us = GRID_US,
                                     .amplitude_uA = LIMIT_UA,

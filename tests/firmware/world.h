@@ -116,7 +116,8 @@ static void policy_infer(const int8_t *observation, int32_t *logits)
     }
 }
 
-static const sea_policy_t POLICY = {.n_obs = VALUES,
+static const sea_policy_t POLICY = {.format = SEA_POLICY_INT8,
+                                    .n_obs = VALUES,
                                     .slots = SLOTS,
                                     .slot_period_us = 7000,
                                     .amplitude_uA = 4000,

@@ -7,7 +7,7 @@ static void send_hello_ack(sea_core_t *core, const sea_msg_hello_t *hello, uint1
     sea_msg_hello_ack_t ack = {
         .protocol_min = SEA_PROTOCOL,
         .protocol_max = SEA_PROTOCOL,
-        .features = (hello->features & SEA_FEATURE_SHADOW) |
+        .features = (core->shadow ? SEA_FEATURE_SHADOW : 0u) |
                     (core->config->policy != NULL ? SEA_FEATURE_DECIDES : 0u) |
                     (core->device_key != NULL ? SEA_FEATURE_KEYED : 0u),
         .refusal = refusal,
@@ -106,12 +106,17 @@ void sea_on_hello(sea_core_t *core, const sea_frame_t *frame)
     send_hello_ack(core, &hello, refusal);
 }
 
-/* Only a board with a key asks: where a policy drives, for the tag of its release by whoever holds that key. */
+/* Only a board with a key asks: where a policy drives, for the tag of its release by whoever holds that key. What is
+ * released are the INT8 bits; another format of the same model decides otherwise. */
 static bool is_released(const sea_core_t *core, const sea_msg_arm_t *arm)
 {
     static const uint8_t none[32] = {0};
-    const bool drives = !core->shadow && (core->config->policy != NULL || !sea_equal(core->model, none, sizeof none));
-    return core->device_key == NULL || !drives ||
+    const sea_policy_t *own = core->config->policy;
+    const bool drives = !core->shadow && (own != NULL || !sea_equal(core->model, none, sizeof none));
+    if (core->device_key == NULL || !drives) {
+        return true;
+    }
+    return (own == NULL || own->format == SEA_POLICY_INT8) &&
            sea_auth_is_released(core->device_key, core->model, arm->verdict_hash, arm->release_tag);
 }
 
