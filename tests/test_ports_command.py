@@ -21,6 +21,12 @@ from tests.test_board_process import is_running, read_log
 CLI = [sys.executable, "-c", "from sea_dbs.cli import main; main()", "board"]
 
 
+@pytest.fixture(autouse=True)
+def _own_boards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the boards of other tests nothing is seen: one could get the pseudo-terminal that has just become free."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+
+
 def children(pid: int) -> list[int]:
     """Processes started by a process."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

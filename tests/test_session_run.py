@@ -264,7 +264,14 @@ def test_ctrl_c_stops(tmp_path: Path) -> None:
 
 def start(export: Path, board: HostBoard, out: Path, *more: str) -> subprocess.Popen[str]:
     arguments = command("--policy", export, "--port", board.port, "--out", out, "--controller", "always", *more)
-    return subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    # A shell starts what is in the background deaf to Ctrl-C, and so would be the tests in it.
+    return subprocess.Popen(
+        arguments,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def wait_for(out: Path, decisions: int) -> None:
