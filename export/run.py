@@ -24,7 +24,7 @@ from export.plants import EnvFactory
 from export.quantise import to_int8
 from export.runner import OnnxRunner, along
 from export.source import Source, read_run, untrained
-from sea_dbs.files import atomic_write, atomic_write_text, prepare_output_dir, write_json
+from sea_dbs.files import atomic_write_bytes, atomic_write_text, prepare_output_dir, write_json
 from sea_dbs.report.parity_figure import draw
 from sea_dbs.train import make_env
 
@@ -245,7 +245,7 @@ def _write_models(out: Path, source: Source, models: Mapping[str, bytes]) -> Non
     if source.interface.state and "fp32" in models:  # generators of C take no free axis
         files["policy_fp32_batch1.onnx"] = graph.batch_of_one(models["fp32"], source.metadata("fp32"))
     for name, data in files.items():
-        atomic_write(out / name, lambda stream, data=data: stream.write(data))  # type: ignore[misc]
+        atomic_write_bytes(out / name, data)
 
 
 def _write_evidence(
@@ -257,10 +257,10 @@ def _write_evidence(
     sizes = [(row.policy, row.precision, row.file_bytes) for row in evidence.rows if row.precision in PRECISIONS]
     candidates = {name: values for name, values in evidence.margins.items() if name in PRECISIONS}
     picture = draw(evidence.margins[source.reference_name], candidates, sizes)
-    atomic_write(out / "parity.png", lambda stream: stream.write(picture))
+    atomic_write_bytes(out / "parity.png", picture)
 
 
 def _write_npz(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    atomic_write(path, lambda stream: stream.write(buffer.getvalue()))
+    atomic_write_bytes(path, buffer.getvalue())

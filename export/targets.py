@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from envs.errors import UserError
-from sea_dbs.files import atomic_write, atomic_write_text
+from sea_dbs.files import atomic_write_bytes, atomic_write_text
 
 C = "c"
 BOARDS = {"m4f": "qemu-m4f", "m7": "qemu-m7", "m55": "qemu-m55"}  # target -> board
@@ -66,6 +66,6 @@ def write(out: Path, model: bytes, sources: Mapping[str, str]) -> None:
     Raises:
         UserError: a file cannot be written.
     """
-    atomic_write(out / INTEGER, lambda stream: stream.write(model))
+    atomic_write_bytes(out / INTEGER, model)
     for name, text in sources.items():
         atomic_write_text(out / "c" / name / "sea_policy.c", text)

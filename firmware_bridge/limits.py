@@ -188,14 +188,3 @@ def ramped_pA(set_pA: int, target_uA: int, elapsed_us: int) -> int:
     if set_pA < target:
         return min(target, set_pA + elapsed_us * _value("RAMP_UP_UA_S"))
     return max(target, set_pA - elapsed_us * _value("RAMP_DOWN_UA_S"))
-
-
-def judge_electrode(amplitude_uA: int, peak_uV: int, effective: Effective | None = None) -> str | None:
-    """What the voltage of a pulse says of the electrode: OPEN, SHORT, COMPLIANCE, or None where all is well."""
-    ohm = peak_uV // amplitude_uA if amplitude_uA else 0
-    if ohm > _value("OPEN_OHM"):
-        return "OPEN"
-    if ohm < _value("SHORT_OHM"):
-        return "SHORT"
-    v_max = (effective or Effective()).v_max_mV
-    return "COMPLIANCE" if peak_uV + _value("COMPLIANCE_MARGIN_MV") * 1000 > v_max * 1000 else None

@@ -41,7 +41,7 @@ from firmware_bridge.signals import deaf, interruptible
 from firmware_bridge.sources import NO_PLANT, source_of
 from firmware_bridge.streams import LslStreams
 from firmware_bridge.summary import summarise
-from sea_dbs.files import atomic_write, prepare_output_dir, write_json
+from sea_dbs.files import atomic_write_bytes, prepare_output_dir, write_json
 from sea_dbs.manifest import machine
 from sea_dbs.progress import progress
 from sea_dbs.report.session_data import read_session
@@ -264,7 +264,7 @@ def finish(out: Path) -> dict[str, Any]:
             raise
         sys.stderr.write(f"no picture: {error}\n")
         return summary
-    atomic_write(out / PICTURE, lambda stream: stream.write(picture))
+    atomic_write_bytes(out / PICTURE, picture)
     return summary
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from envs.errors import UserError
-from sea_dbs.files import atomic_write
+from sea_dbs.files import atomic_write_bytes
 from sea_dbs.networks import build_actor
 
 CHECKPOINT = "checkpoint.pt"
@@ -71,7 +71,7 @@ def save(path: Path, content: dict[str, Any]) -> None:
     # Through memory: torch.save turns a failing disk into an error of its own kind.
     buffer = io.BytesIO()
     torch.save(pack({"format": FORMAT, **content}), buffer)
-    atomic_write(path, lambda stream: stream.write(buffer.getbuffer()))
+    atomic_write_bytes(path, buffer.getbuffer())
 
 
 def load(path: Path) -> dict[str, Any]:

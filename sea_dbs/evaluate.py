@@ -29,7 +29,7 @@ from sea_dbs.controllers import (
     split_name,
 )
 from sea_dbs.evaluation_rows import Episode, settle_steps, table_row
-from sea_dbs.files import atomic_write, prepare_output_dir, read_json, sha256_file, write_json
+from sea_dbs.files import atomic_write, atomic_write_bytes, prepare_output_dir, read_json, sha256_file, write_json
 from sea_dbs.manifest import machine
 from sea_dbs.rollout import Env, begin, rollout
 from sea_dbs.seeds import held_out_seeds, search_seeds
@@ -118,7 +118,7 @@ def evaluate(
         ("series.png", evaluation_figures.series),
     ):
         picture = draw(result)
-        atomic_write(out / name, lambda stream, picture=picture: stream.write(picture))  # type: ignore[misc]
+        atomic_write_bytes(out / name, picture)
     for name in (PARTIAL, SEEN):
         (out / name).unlink(missing_ok=True)
     return result

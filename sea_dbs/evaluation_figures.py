@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,8 @@ def series(result: dict[str, Any]) -> bytes:
     beta.set_title("Beta over the decisions")
     beta.legend(ncols=2, loc="upper right")
     low, high = beta.get_ylim()
-    beta.set_ylim(low, high + 0.35 * (high - low))  # room for the legend
+    taken = 0.05 + 0.065 * math.ceil(len(names) / 2)  # share of the axis that the legend's rows take
+    beta.set_ylim(low, high + taken / (1.0 - taken) * (high - low))
     duty.set_ylabel("slots stimulated")
     duty.set_ylim(-0.04, 1.04)
     duty.set_xlabel("decision")

@@ -51,10 +51,6 @@ class Episode:
         """Reward a decision."""
         return float(np.mean(self.reward))
 
-    def mean_observation(self) -> float:
-        """What the controller saw on average (P_beta/1000)."""
-        return float(np.mean(self.observed))
-
 
 def settle_steps(config: TrainConfig) -> int:
     """Decisions until the observation holds nothing of the time before the first one (2 of 1 s, 99 of 20 ms)."""

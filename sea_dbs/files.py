@@ -85,9 +85,14 @@ def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
             raise
 
 
+def atomic_write_bytes(path: Path, data: bytes | memoryview) -> None:
+    """`atomic_write` for bytes that are there already, such as a picture."""
+    atomic_write(path, lambda stream: stream.write(data))
+
+
 def atomic_write_text(path: Path, text: str) -> None:
     """`atomic_write` for UTF-8 text."""
-    atomic_write(path, lambda stream: stream.write(text.encode()))
+    atomic_write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:

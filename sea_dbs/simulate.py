@@ -18,7 +18,7 @@ from envs.plant.common import N_CELLS, POPULATIONS
 from envs.plant.inputs import SmcRenewal
 from envs.plant.single import FastPlant
 from envs.stimulation import regular_train
-from sea_dbs.files import atomic_write, write_json
+from sea_dbs.files import atomic_write_bytes, write_json
 
 CONDITIONS = {"pd": 1.0, "healthy": 0.0, "con": 0.0}
 BAND_HZ = (1.0, 100.0)  # Hz, of the spectrum that is saved and drawn (fpass of Kumaravelu 2016)
@@ -118,7 +118,7 @@ def save(simulation: Simulation, out: Path) -> None:
     arrays |= {name: getattr(simulation, name) for name in _ARRAYS}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays, allow_pickle=False)
-    atomic_write(out / "simulation.npz", lambda stream: stream.write(buffer.getvalue()))
+    atomic_write_bytes(out / "simulation.npz", buffer.getvalue())
     write_json(out / "summary.json", {"kind": "simulation", **simulation.summary()})
 
 

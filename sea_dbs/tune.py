@@ -13,7 +13,7 @@ import numpy as np
 
 from envs.errors import UserError
 from sea_dbs.controllers import KINDS, TUNED, Controller, Parameter, build
-from sea_dbs.files import atomic_write, prepare_output_dir, read_json, write_json
+from sea_dbs.files import atomic_write_bytes, prepare_output_dir, read_json, write_json
 from sea_dbs.manifest import machine
 from sea_dbs.progress import progress
 from sea_dbs.seeds import BLOCK, search_seeds
@@ -148,7 +148,7 @@ def tune(
     from sea_dbs import tune_figures
 
     picture = tune_figures.tuning(result)
-    atomic_write(out / PICTURE, lambda stream: stream.write(picture))
+    atomic_write_bytes(out / PICTURE, picture)
     (out / PARTIAL).unlink(missing_ok=True)
     return result
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from envs.errors import UserError
 from sea_dbs.controllers import TUNED, Never, Pattern, Periodic
-from sea_dbs.files import atomic_write, prepare_output_dir, read_json, write_json
+from sea_dbs.files import atomic_write_bytes, prepare_output_dir, read_json, write_json
 from sea_dbs.manifest import machine
 from sea_dbs.progress import progress
 from sea_dbs.seeds import held_out_seeds, search_seeds
@@ -210,7 +210,7 @@ def tune_pattern(
     from sea_dbs import tune_figures
 
     picture = tune_figures.evolution(result)
-    atomic_write(out / PICTURE, lambda stream: stream.write(picture))
+    atomic_write_bytes(out / PICTURE, picture)
     (out / STATE).unlink(missing_ok=True)
     return result
 

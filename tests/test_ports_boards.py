@@ -182,7 +182,8 @@ def test_an_emulator_that_stands_still_is_a_board_that_stands_still(rig: PortRig
     standing = time.monotonic() - stopped
     rig.board.qmp("cont")
     gone = rig.now() - before
-    assert gone <= (time.monotonic() - begun - standing) * 1e6 * 1.01 + 1000, "device time stood still with it"
+    # On a busy machine an emulator makes up for some ms that it owed before: far from the half second that it stood.
+    assert gone <= (time.monotonic() - begun - standing) * 1e6 + 100_000, "device time stood still with it"
     with pytest.raises(UserError, match="QEMU refuses 'no-such-command'"):
         rig.board.qmp("no-such-command")
 

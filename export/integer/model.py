@@ -125,9 +125,9 @@ class IntegerModel:
     def save(self, path: Path) -> None:
         """Write as npz: equal models, equal bytes."""
         from export.integer.storage import to_bytes
-        from sea_dbs.files import atomic_write
+        from sea_dbs.files import atomic_write_bytes
 
-        atomic_write(path, lambda stream: stream.write(to_bytes(self)))
+        atomic_write_bytes(path, to_bytes(self))
 
     @classmethod
     def load(cls, path: Path) -> IntegerModel:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envs.errors import UserError
-from sea_dbs.files import atomic_write
+from sea_dbs.files import atomic_write_bytes
 
 MARK = b"sea-dbs.build->\0"  # ports/common/image.c: the 32 bytes after it hold the hash
 HASH_BYTES = 32
@@ -78,7 +78,7 @@ def patched(data: bytes) -> tuple[bytes, str]:
 def copy_image(image: Image, out_dir: Path) -> Image:
     for name in ("sea-board.elf", "sea-board.bin", IMAGE_JSON):
         data = (image.folder / name).read_bytes()
-        atomic_write(out_dir / name, lambda stream, data=data: stream.write(data))  # type: ignore[misc]
+        atomic_write_bytes(out_dir / name, data)
     if image.board == "host":
         (out_dir / "sea-board.elf").chmod(0o755)
     return load_image(out_dir)

@@ -23,7 +23,15 @@ from firmware_bridge.observation import decide_integer
 from firmware_bridge.parity.energy import MCU, estimate
 from firmware_bridge.parity.observations import real_observations
 from firmware_bridge.policy_bench import EMULATED, HOST_TARGETS, callgrind, check_tools, run_policy
-from sea_dbs.files import atomic_write, prepare_output_dir, read_json, sha256_file, sha256_json, write_json
+from sea_dbs.files import (
+    atomic_write,
+    atomic_write_bytes,
+    prepare_output_dir,
+    read_json,
+    sha256_file,
+    sha256_json,
+    write_json,
+)
 from sea_dbs.manifest import machine
 from sea_dbs.progress import progress
 
@@ -155,7 +163,7 @@ def _observations(
     hostile = adversarial(settings.adversarial, model.n_obs, np.random.default_rng([settings.seed, 1]))
     buffer = io.BytesIO()
     np.savez_compressed(buffer, key=np.array(key), real=real, adversarial=hostile)
-    atomic_write(path, lambda stream: stream.write(buffer.getvalue()))
+    atomic_write_bytes(path, buffer.getvalue())
     return real, hostile
 
 

@@ -10,6 +10,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
+from envs.errors import UserError
 from sea_dbs.config import TrainConfig
 from sea_dbs.rollout import Info, Transition, Vector, begin, rollout
 from sea_dbs.seeds import training_seed
@@ -83,12 +84,12 @@ class Lanes(VecEnv):
         return [None] * self.num_envs
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        """Lanes have nothing to set."""
-        raise NotImplementedError(attr_name)
+        """Refused: lanes have nothing to set."""
+        raise UserError(f"'{attr_name}' was to be set in the lanes of a training: they have nothing to set")
 
     def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
-        """Lanes have no methods of their own."""
-        raise NotImplementedError(method_name)
+        """Refused: lanes have no methods of their own."""
+        raise UserError(f"'{method_name}' was called in the lanes of a training: they have no methods of their own")
 
     def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
         """Lanes are not wrapped."""

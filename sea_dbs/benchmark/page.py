@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from envs.errors import UserError
-from sea_dbs.files import atomic_write, atomic_write_text
+from sea_dbs.files import atomic_write_bytes, atomic_write_text
 
 
 def publish(page: Path, mark: str, text: str, pictures: Sequence[Path]) -> None:
@@ -25,7 +25,7 @@ def publish(page: Path, mark: str, text: str, pictures: Sequence[Path]) -> None:
         raise UserError(f"{page} must hold the lines '{begin}' and '{end}' once each: the tables go between them")
     for picture in pictures:
         content = picture.read_bytes()
-        atomic_write(page.parent / picture.name, lambda stream, content=content: stream.write(content))  # type: ignore[misc]
+        atomic_write_bytes(page.parent / picture.name, content)
     shown = "\n\n".join(f"![{picture.stem}]({picture.name})" for picture in pictures)
     body = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
     new = "\n\n".join(part for part in (text.strip(), shown) if part)

@@ -18,7 +18,7 @@ from sea_dbs.benchmark.statistics import improvement
 from sea_dbs.benchmark.store import Store
 from sea_dbs.benchmark.suites import Entry, Options, entries
 from sea_dbs.benchmark.tables import Row, as_json, markdown, rows_of, table
-from sea_dbs.files import atomic_write, atomic_write_text, write_json
+from sea_dbs.files import atomic_write_bytes, atomic_write_text, write_json
 from sea_dbs.manifest import machine
 from sea_dbs.progress import progress
 
@@ -77,7 +77,7 @@ def benchmark(
     write_json(out / f"{suite}.json", result)
     atomic_write_text(out / f"{suite}.md", report(suite, rows, store, cells, result))
     for name, picture in pictures(rows, store, cells).items():
-        atomic_write(out / f"{suite}-{name}.png", lambda stream, picture=picture: stream.write(picture))  # type: ignore[misc]
+        atomic_write_bytes(out / f"{suite}-{name}.png", picture)
     return result
 
 

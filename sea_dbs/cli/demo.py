@@ -70,7 +70,7 @@ def _stage(number: int, title: str, folder: Path, done: str, work: Callable[[], 
 
 
 def _plant(out: Path) -> None:
-    from sea_dbs.files import atomic_write
+    from sea_dbs.files import atomic_write_bytes
     from sea_dbs.progress import progress
     from sea_dbs.report.plant_figure import draw
     from sea_dbs.simulate import Simulation, save, simulate
@@ -84,7 +84,7 @@ def _plant(out: Path) -> None:
             simulations.append(simulation)
             bar.update(1, f"{condition} {stim_hz:g} Hz: P_beta {simulation.P_beta:.0f}")
     picture = draw(simulations)
-    atomic_write(out / "simulation.png", lambda stream: stream.write(picture))
+    atomic_write_bytes(out / "simulation.png", picture)
 
 
 def _evaluate(out: Path) -> None:

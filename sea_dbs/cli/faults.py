@@ -113,7 +113,7 @@ def _ask(row: Row) -> bool:
 
 
 def _draw(out: Path, results: Sequence[RowResult]) -> None:
-    from sea_dbs.files import atomic_write
+    from sea_dbs.files import atomic_write_bytes
     from sea_dbs.report.faults_figure import draw
 
     for result in results:
@@ -129,4 +129,4 @@ def _draw(out: Path, results: Sequence[RowResult]) -> None:
             before=shown.before or "IDLE",
             shown_s=shown.outcome.shown_s,
         )
-        atomic_write(out / f"{result.row.name}.png", lambda stream, data=picture: stream.write(data))  # type: ignore[misc]
+        atomic_write_bytes(out / f"{result.row.name}.png", picture)

@@ -43,7 +43,7 @@ def parity(
     need("report", "matplotlib")
     from firmware_bridge.parity.measure import Settings, compare_boards
     from firmware_bridge.parity.tables import markdown
-    from sea_dbs.files import atomic_write, atomic_write_text
+    from sea_dbs.files import atomic_write_bytes, atomic_write_text
     from sea_dbs.report.boards_figure import draw
 
     place = out or folder / "boards"
@@ -53,7 +53,7 @@ def parity(
     table = markdown(result)
     atomic_write_text(place / "boards.md", table)
     picture = draw(result)
-    atomic_write(place / "boards.png", lambda stream: stream.write(picture))
+    atomic_write_bytes(place / "boards.png", picture)
     typer.echo(json.dumps(result, indent=2, sort_keys=True) if as_json else table)
     differ = [f"{row['format']} on {row['target']}" for row in result["rows"] if not row["bit_equal"]]
     if differ:

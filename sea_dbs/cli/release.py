@@ -46,7 +46,7 @@ def release(
     from firmware_bridge.release.verdict import sign
     from firmware_bridge.security.keys import read_key
     from sea_dbs.extras import need
-    from sea_dbs.files import atomic_write, atomic_write_text, json_text, write_json
+    from sea_dbs.files import atomic_write_bytes, atomic_write_text, json_text, write_json
 
     if board != "host":
         raise UserError(f"--board is '{board}': a check steps the board's clock, which only the host board allows")
@@ -66,7 +66,7 @@ def release(
     table = markdown(report, signed)
     atomic_write_text(out / "release.md", table)
     picture = draw(report)
-    atomic_write(out / "release.png", lambda stream: stream.write(picture))
+    atomic_write_bytes(out / "release.png", picture)
     typer.echo(json_text(report) if json else table)
     if not passed:
         raise typer.Exit(1)

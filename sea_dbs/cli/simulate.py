@@ -27,7 +27,7 @@ def simulate(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Empty a non-empty --out first.")] = False,
 ) -> None:
     """Simulate a network: spikes, GPi spectrum, P_beta, and a picture of them."""
-    from sea_dbs.files import atomic_write, prepare_output_dir
+    from sea_dbs.files import atomic_write_bytes, prepare_output_dir
     from sea_dbs.progress import progress
     from sea_dbs.report.plant_figure import draw
     from sea_dbs.simulate import save
@@ -45,7 +45,7 @@ def simulate(
     assert result is not None
     save(result, out)
     picture = draw([result])
-    atomic_write(out / "simulation.png", lambda stream: stream.write(picture))
+    atomic_write_bytes(out / "simulation.png", picture)
     rates = "  ".join(f"{name} {rate:.1f}" for name, rate in result.rates_hz.items())
     typer.echo(f"P_beta {result.P_beta:.1f}   rates (Hz): {rates}")
     typer.echo(f"wrote {out}/simulation.npz, summary.json, simulation.png")

@@ -149,12 +149,12 @@ def _simulated(
 
 
 def _write(out: Path, rows: list[Row], control: list[Row], change: float, result: dict[str, Any]) -> None:
-    from sea_dbs.files import atomic_write, write_json
+    from sea_dbs.files import atomic_write_bytes, write_json
     from sea_dbs.report.equivalence_figure import draw
 
     write_json(out / "equivalence.json", result)
     picture = draw(rows, control, change)
-    atomic_write(out / "equivalence.png", lambda stream: stream.write(picture))
+    atomic_write_bytes(out / "equivalence.png", picture)
 
 
 def _say(rows: list[Row], missed: list[Row], caught: list[Row], change: float, out: Path | None) -> None:

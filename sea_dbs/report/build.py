@@ -10,7 +10,7 @@ from pathlib import Path
 
 from envs.errors import UserError
 from sea_dbs.extras import need
-from sea_dbs.files import atomic_write, atomic_write_text
+from sea_dbs.files import atomic_write_bytes, atomic_write_text
 from sea_dbs.report import headline, sections, technical
 from sea_dbs.report.find import Found, Part, find
 from sea_dbs.report.page import Missing, Page, Section, Text, Tile, render
@@ -47,7 +47,7 @@ def build_report(folder: Path, *, simulate_missing: bool = True) -> Path:
         found.simulations = find(folder / PLANT).simulations
     page = compose(folder.resolve().name or "report", found, made_here=made_here)
     for figure in page.figures():
-        atomic_write(folder / figure.name, lambda stream, data=figure.png: stream.write(data))  # type: ignore[misc]
+        atomic_write_bytes(folder / figure.name, figure.png)
     atomic_write_text(folder / PAGE, render(page))
     return folder / PAGE
 

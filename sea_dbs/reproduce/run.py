@@ -12,7 +12,7 @@ from sea_dbs.benchmark.run import provenance, run_jobs, spent
 from sea_dbs.benchmark.schedule import Engine
 from sea_dbs.benchmark.store import Store
 from sea_dbs.benchmark.suites import Options
-from sea_dbs.files import atomic_write, atomic_write_text, write_json
+from sea_dbs.files import atomic_write_bytes, atomic_write_text, write_json
 from sea_dbs.reproduce.figures import draw
 from sea_dbs.reproduce.found import ready
 from sea_dbs.reproduce.plan import FIGURES, Part, parts
@@ -60,7 +60,7 @@ def reproduce(
 
 def _make(store: Store, figure: str, own: Sequence[Part], out: Path) -> dict[str, Any]:
     picture = draw(store, figure, own)
-    atomic_write(out / f"reproduce-{figure}.png", lambda stream: stream.write(picture))
+    atomic_write_bytes(out / f"reproduce-{figure}.png", picture)
     numbers = rows(store, figure, own)
     return {"rows": numbers, "words": words(store, figure, own, numbers)}
 
