@@ -7,13 +7,25 @@ static uint32_t mix(uint32_t sum, uint32_t word)
     return product ^ (product >> 15);
 }
 
+/* One load, in the processor's own order: a sum never leaves it. Byte by byte a sum of the core took twice as long. */
+static uint32_t word_at(const uint8_t *bytes)
+{
+    uint32_t word;
+    __builtin_memcpy(&word, bytes, sizeof word);
+    return word;
+}
+
 uint32_t sea_sum(uint32_t sum, const uint8_t *bytes, size_t size)
 {
     size_t i = 0;
+    for (; i + 16u <= size; i += 16u) { /* four words a turn: the loop itself took half of the instructions */
+        sum = mix(sum, word_at(bytes + i));
+        sum = mix(sum, word_at(bytes + i + 4u));
+        sum = mix(sum, word_at(bytes + i + 8u));
+        sum = mix(sum, word_at(bytes + i + 12u));
+    }
     for (; i + 4u <= size; i += 4u) {
-        uint32_t word; /* in the processor's own order: a sum never leaves it */
-        __builtin_memcpy(&word, bytes + i, sizeof word); /* one load; byte by byte a sum of the core took twice as long */
-        sum = mix(sum, word);
+        sum = mix(sum, word_at(bytes + i));
     }
     for (; i < size; i++) {
         sum = mix(sum, bytes[i]);
