@@ -15,7 +15,8 @@ from envs.biomarkers.multitaper import beta_trace, spectrum
 from envs.errors import UserError
 from envs.npz import read_npz
 from envs.plant.common import N_CELLS, POPULATIONS
-from envs.plant.inputs import SmcRenewal
+from envs.plant.inputs import SmcRenewal, round_half_up
+from envs.plant.network import check_dt
 from envs.plant.single import FastPlant
 from envs.stimulation import regular_train
 from sea_dbs.files import atomic_write_bytes, write_json
@@ -68,11 +69,12 @@ def simulate(
         raise UserError(f"--seconds is {seconds:g}: allowed are {MIN_SECONDS:g} to {MAX_SECONDS:g} s")
     if seed < 0:
         raise UserError(f"--seed is {seed}: allowed are 0 and above")
+    check_dt(dt_ms)
+    n = round_half_up(seconds * 1000.0 / dt_ms)
+    current = regular_train(stim_hz, n, dt_ms)  # refused before the kernel is made ready, which can take a while
     rng = np.random.default_rng(seed)
     plant = FastPlant.draw(rng, CONDITIONS[condition], dt_ms)
     smc = SmcRenewal(rng, dt_ms)
-    n = plant.samples(seconds * 1000.0)
-    current = regular_train(stim_hz, n, dt_ms)
     records = []
     chunk = plant.samples(1000.0)
     for start in range(0, n, chunk):

@@ -48,3 +48,27 @@ def evolution(result: dict[str, Any]) -> bytes:
     masks.set_yticks([0, 1], ["regular", "best"])
     masks.set_xlabel("ms")
     return png(figure)
+
+
+@drawing
+def bound(result: dict[str, Any]) -> bytes:
+    """Change of beta on each plant: the regular train, and the search that knew the future. PNG bytes."""
+    figure, [axes] = subplots(6.4, 3.8)
+    rows = result["plants"]
+    for at, row in enumerate(rows):
+        ends = [100.0 * (row[key] / row["untreated"] - 1.0) for key in ("regular", "best")]
+        axes.plot([at, at], ends, color=NEUTRAL, linewidth=1.0, zorder=1)
+    for key, colour, name in (
+        ("regular", CONTINUOUS, "regular train"),
+        ("best", POLICY, "search that knows the future"),
+    ):
+        values = [100.0 * (row[key] / row["untreated"] - 1.0) for row in rows]
+        axes.plot(values, "o", color=colour, label=f"{name}: {result[key]['change']:.1f} %")
+        axes.axhline(result[key]["change"], color=colour, linestyle=":", linewidth=1.0)
+    axes.set_xticks(range(len(rows)), [str(row["seed"]) for row in rows], rotation=30)
+    axes.set_xlabel("held-out plant")
+    axes.set_ylabel("P_beta, change in % of untreated")
+    axes.set_title(f"{result['pulse_hz']:.1f} Hz, {result['pulses_percent_of_130Hz']:.0f} % of the pulses of 130 Hz")
+    axes.margins(y=0.25)
+    axes.legend(loc="upper center", ncols=2)
+    return png(figure)

@@ -68,6 +68,8 @@ def test_readme_names_every_command() -> None:
         (("board", "host", "--policy", "nowhere"), "nowhere"),
         (("demo", "--config", "demo", "episodes=-1", "--out", "x"), "episodes"),
         (("evaluate", "nowhere", "--controllers", ",", "--out", "x"), "--controllers is empty"),
+        (("bound", "--rate", "200", "--out", "x"), "--rate is 200: from 2 to 130 are allowed"),
+        (("bound", "--beam", "65", "--out", "x"), "--beam is 65: from 1 to 64 are allowed"),
         (("session",), "missing option '--out': see 'sea-dbs session --help'"),
         (("session", "--out", "x", "--steps", "a"), "invalid value for '--steps'"),
         (("train", "--nope"), "no such option: --nope: see 'sea-dbs train --help'"),

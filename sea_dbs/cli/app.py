@@ -27,6 +27,7 @@ COMMANDS = (
     "train",
     "evaluate",
     "tune",
+    "bound",
     "benchmark",
     "reproduce",
     "export",

@@ -1,0 +1,1 @@
+"""How much the timing of pulses could win at a given rate: a search that knows what will come (``sea-dbs bound``)."""
