@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -82,3 +83,19 @@ def test_wrong_arguments_are_one_sentence(
 ) -> None:
     assert soak_all.main([*arguments, "--out", str(tmp_path)]) == 2
     assert text in capsys.readouterr().err
+
+
+def test_a_part_run_in_another_checkout_keeps_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "part.py"
+    script.write_text("""import sys; print('{"n": ' + sys.argv[1] + '}')""")
+    one, two = (
+        soak_parts.Part(name, f"{name} thing", "none", ((str(script), n),), lambda said: (str(said[0]["n"]), "0 found"))
+        for name, n in (("first", "4"), ("second", "7"))
+    )
+    monkeypatch.setattr(soak_all, "parts", lambda scale: (one, two))
+    assert soak_all.main(call(tmp_path, "--parts", "first")) == 0
+    shutil.rmtree(tmp_path / "kept")  # a new clone has the page, not what it was made of
+    assert soak_all.main(call(tmp_path, "--parts", "second")) == 0
+    page = (tmp_path / "SOAK.md").read_text()
+    assert "| 4 | 0 found | pass |" in page
+    assert "| 7 | 0 found | pass |" in page
