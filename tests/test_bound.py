@@ -27,7 +27,7 @@ def test_a_settled_plant_is_the_environments():
     action = np.zeros(50, np.int8)
     action[10] = 1  # 200 ms after the start
     _, _, _, _, info = env.step(action)
-    [(spikes, _)] = Trials(plant, 1).run([plant.state], [np.array([samples(200.0)])], 0, samples(1000.0))
+    [spikes] = Trials([plant]).advance([np.array([samples(200.0)])], samples(1000.0))
     assert spikes is not None
     assert newest_beta(np.concatenate([plant.spikes, spikes]), samples(1000.0)) == pytest.approx(info["P_beta_last"])
 
@@ -35,23 +35,23 @@ def test_a_settled_plant_is_the_environments():
 def test_a_future_in_pieces_is_the_same_future():
     plant = settled(500_002, 600.0)
     pulses = np.arange(0, samples(600.0) - WIDTH, samples(22.0))
-    [(whole, _)] = Trials(plant, 1).run([plant.state], [pulses], 0, samples(600.0))
-    half, trials = samples(300.0), Trials(plant, 3)
-    first = trials.run([plant.state], [pulses[pulses < half]], 0, half)
-    second = trials.run([first[0][1]], [pulses[pulses >= half] - half], half, half)
+    [whole] = Trials([plant]).advance([pulses], samples(600.0))
+    half, trials = samples(300.0), Trials([plant] * 3)
+    first = trials.advance([pulses[pulses < half], np.zeros(0, np.int64), np.zeros(0, np.int64)], half)
+    trials.put([trials.take(0)] * 3, half)  # the first one's future goes on in every lane
+    second = trials.advance([pulses[pulses >= half] - half] * 3, half)
     assert whole is not None
     assert len(whole) > 50
-    np.testing.assert_array_equal(whole, np.concatenate([first[0][0], second[0][0]]))
+    for rest in second:
+        np.testing.assert_array_equal(whole, np.concatenate([first[0], rest]))
 
 
 def test_a_regular_train_that_lowers_beta_is_seen_to():
     plant = settled(500_003, 4000.0)
     end = samples(4000.0)
     fast = np.arange(0, end - WIDTH, samples(7.7))
-    ran = Trials(plant, 2).run([plant.state] * 2, [np.zeros(0, np.int64), fast], 0, end)
-    untreated, treated = (
-        mean_beta(np.concatenate([plant.spikes, spikes]), 0, end, samples(100.0)) for spikes, _ in ran
-    )
+    ran = Trials([plant] * 2).advance([np.zeros(0, np.int64), fast], end)
+    untreated, treated = (mean_beta(np.concatenate([plant.spikes, spikes]), 0, end, samples(100.0)) for spikes in ran)
     assert treated < 0.75 * untreated
 
 

@@ -58,42 +58,49 @@ def _since(spikes: Spikes, sample: int) -> Spikes:
 
 
 class Trials:
-    """Many pulse trains tried on one plant at once.
+    """Networks with their coming inputs known, advanced together, a pulse train each.
 
     Args:
-        plant: the plant.
-        lanes: trains at the same time.
+        plants: which plant each lane is; the same one as often as it is tried.
         threads: blocks of 8 lanes at the same time.
     """
 
-    def __init__(self, plant: Plant, lanes: int, threads: int = 1) -> None:
-        self.plant = plant
-        self._batch = BatchPlant([plant.network] * lanes, DT_MS, "float32", threads)
+    def __init__(self, plants: Sequence[Plant], threads: int = 1) -> None:
+        self.plants = plants
+        self.at = 0  # samples since the end of settling
+        self._batch = BatchPlant([plant.network for plant in plants], DT_MS, "float32", threads)
+        self.put([plant.state for plant in plants], 0)
 
-    def run(
-        self, states: Sequence[LaneState], trains: Sequence[Onsets], start: int, n: int
-    ) -> list[tuple[Spikes | None, LaneState]]:
-        """Continue each state by ``n`` samples with a pulse at each onset (from ``start``, samples).
+    def put(self, states: Sequence[LaneState], at: int) -> None:
+        """Let the lanes go on from these states, all of one time (samples since the end of settling)."""
+        self.at = at
+        for i, state in enumerate(states):
+            self._batch.put(i, self.plants[i].network, state)
+        self._origins = [self._batch.sample_of(i) - at for i in range(len(states))]
+
+    def take(self, i: int) -> LaneState:
+        """Where a lane stands."""
+        return self._batch.take(i)
+
+    def advance(self, trains: Sequence[Onsets], n: int) -> list[Spikes | None]:
+        """Go on by ``n`` samples, with a pulse at each onset (samples from here).
 
         Returns:
-            The GPi spikes of those samples, counted from the end of settling (None: the network diverged), and the
-            state at the end, train by train.
+            The GPi spikes of those samples in each lane, counted from the end of settling; None: it diverged.
         """
         current = np.zeros((len(self._batch), n))
         for i, train in enumerate(trains):
-            self._batch.put(i, self.plant.network, states[i])
             for onset in train:
                 current[i, onset : onset + WIDTH] = CONFIG.amplitude_uA_cm2
-        origins = [self._batch.sample_of(i) - start for i in range(len(trains))]
-        smc = np.broadcast_to(self.plant.smc[start : start + n], current.shape)
+        smc = np.stack([plant.smc[self.at : self.at + n] for plant in self.plants])
         failed: set[int] = set()
         try:
             records = self._batch.advance(smc, current)
         except NetworkFailedError as error:
             records, failed = error.records, set(error.failures)
+        self.at += n
         return [
-            (None if i in failed else _since(records[i].gpi_spikes, origins[i]), self._batch.take(i))
-            for i in range(len(trains))
+            None if i in failed else _since(record.gpi_spikes, self._origins[i]) for i, record in enumerate(records)
         ]
 
 

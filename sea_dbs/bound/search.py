@@ -79,16 +79,17 @@ def search(plant: Plant, plan: BoundPlan, threads: int = 1) -> Found:
     n, length = plan.segments, samples(plan.segment_ms)
     end, generator = n * length, np.random.default_rng([plan.seed, plant.seed])
     untreated, regular = _compared(plant, plan.rate, end)
-    trials = Trials(plant, plan.candidates, threads)
+    trials = Trials([plant] * plan.candidates, threads)
     beam = [Future(math.inf, plant.state, plant.spikes, -MIN_GAP, 0)]
     for segment in range(n):
         due = pulses_until(plan, segment + 1) - pulses_until(plan, segment)
         parents = [beam[i % len(beam)] for i in range(plan.candidates)]
         trains = [candidate(due, length, parent.last, generator) for parent in parents]
-        ran = trials.run([parent.state for parent in parents], trains, segment * length, length)
+        trials.put([parent.state for parent in parents], segment * length)
+        ran = trials.advance(trains, length)
         children = [
-            _child(parent, train, spikes, state, segment * length, length)
-            for parent, train, (spikes, state) in zip(parents, trains, ran, strict=True)
+            _child(parents[i], trains[i], spikes, trials.take(i), segment * length, length)
+            for i, spikes in enumerate(ran)
             if spikes is not None
         ]
         if not children:
@@ -150,9 +151,8 @@ def _child(parent: Future, train: Onsets, spikes: Spikes, state: LaneState, star
 def _compared(plant: Plant, rate: float, end: int) -> tuple[float, float]:
     """P_beta without a pulse, and under the regular train of the same rate."""
     regular = np.rint(np.arange(0.0, end - WIDTH, samples(1000.0 / rate))).astype(np.int64)
-    ran = Trials(plant, 2).run([plant.state] * 2, [np.zeros(0, np.int64), regular], 0, end)
     values = []
-    for spikes, _ in ran:
+    for spikes in Trials([plant] * 2).advance([np.zeros(0, np.int64), regular], end):
         if spikes is None:
             raise UserError(f"the network of plant {plant.seed} diverged without a search")
         values.append(_mean(np.concatenate([plant.spikes, spikes]), end))
