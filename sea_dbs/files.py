@@ -119,6 +119,22 @@ def read_json(path: Path) -> Any:
         raise UserError(f"cannot read {path}: {error}") from error
 
 
+def unfinished(path: Path, plan: Any) -> dict[str, Any] | None:
+    """What a search that was stopped has left in ``path``, under the key ``plan`` what was asked for; None: nothing.
+
+    Raises:
+        UserError: it was left by a search with another plan, or is damaged.
+    """
+    if not path.exists():
+        return None
+    state = read_json(path)
+    if not isinstance(state, dict) or "plan" not in state:
+        raise UserError(f"{path} is no unfinished search: choose another --out, or pass --overwrite")
+    if state["plan"] != json.loads(json.dumps(plan)):
+        raise UserError(f"{path.parent} holds a search with another plan: choose another --out, or pass --overwrite")
+    return state
+
+
 def sha256_file(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
     digest = hashlib.sha256()

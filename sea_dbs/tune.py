@@ -13,7 +13,7 @@ import numpy as np
 
 from envs.errors import UserError
 from sea_dbs.controllers import KINDS, TUNED, Controller, Parameter, build
-from sea_dbs.files import atomic_write_bytes, prepare_output_dir, read_json, write_json
+from sea_dbs.files import atomic_write_bytes, prepare_output_dir, unfinished, write_json
 from sea_dbs.manifest import machine
 from sea_dbs.progress import progress
 from sea_dbs.seeds import BLOCK, search_seeds
@@ -154,13 +154,8 @@ def tune(
 
 
 def _resumed(out: Path, plan: TunePlan) -> list[dict[str, Any]]:
-    path = out / PARTIAL
-    if not path.exists():
-        return []
-    partial = read_json(path)
-    if partial.get("plan") != asdict(plan):
-        raise UserError(f"{out} holds a search with another plan: choose another --out, or pass --overwrite")
-    return list(partial["done"])
+    state = unfinished(out / PARTIAL, asdict(plan))
+    return [] if state is None else list(state["done"])
 
 
 def _measured(trial: Trial) -> dict[str, Any]:

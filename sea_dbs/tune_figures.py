@@ -51,24 +51,29 @@ def evolution(result: dict[str, Any]) -> bytes:
 
 
 @drawing
-def bound(result: dict[str, Any]) -> bytes:
-    """Change of beta on each plant: the regular train, and the search that knew the future. PNG bytes."""
-    figure, [axes] = subplots(6.4, 3.8)
+def foresight(result: dict[str, Any]) -> bytes:
+    """Change of beta on each plant, regular train and search, and pulses of the first plant. PNG bytes."""
+    figure, (axes, trains) = subplots(7.2, 5.2, 2, 1, height_ratios=[3, 1])
     rows = result["plants"]
     for at, row in enumerate(rows):
         ends = [100.0 * (row[key] / row["untreated"] - 1.0) for key in ("regular", "best")]
         axes.plot([at, at], ends, color=NEUTRAL, linewidth=1.0, zorder=1)
     for key, colour, name in (
         ("regular", CONTINUOUS, "regular train"),
-        ("best", POLICY, "search that knows the future"),
+        ("best", POLICY, "pulses timed with foresight"),
     ):
         values = [100.0 * (row[key] / row["untreated"] - 1.0) for row in rows]
-        axes.plot(values, "o", color=colour, label=f"{name}: {result[key]['change']:.1f} %")
-        axes.axhline(result[key]["change"], color=colour, linestyle=":", linewidth=1.0)
-    axes.set_xticks(range(len(rows)), [str(row["seed"]) for row in rows], rotation=30)
+        own = result[key]
+        axes.plot(values, "o", color=colour, label=f"{name}, {own['pulse_hz']:.1f} a second: {own['change']:.1f} %")
+        axes.axhline(own["change"], color=colour, linestyle=":", linewidth=1.0)
+    axes.set_xticks(range(len(rows)), [str(row["seed"]) for row in rows])
     axes.set_xlabel("held-out plant")
     axes.set_ylabel("P_beta, change in % of untreated")
-    axes.set_title(f"{result['pulse_hz']:.1f} Hz, {result['pulses_percent_of_130Hz']:.0f} % of the pulses of 130 Hz")
-    axes.margins(y=0.25)
+    axes.set_title(f"At most {result['plan']['rate']:g} pulses a second")
+    axes.margins(y=0.3)
     axes.legend(loc="upper center", ncols=2)
+    first = np.array(rows[0]["onsets_ms"])
+    trains.vlines(first[(first >= 1000.0) & (first < 2000.0)], 0.0, 1.0, color=PULSES)
+    trains.set_yticks([])
+    trains.set_xlabel(f"ms; the pulses of the second second on plant {rows[0]['seed']}")
     return png(figure)

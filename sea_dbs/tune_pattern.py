@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from envs.errors import UserError
 from sea_dbs.controllers import TUNED, Never, Pattern, Periodic
-from sea_dbs.files import atomic_write_bytes, prepare_output_dir, read_json, write_json
+from sea_dbs.files import atomic_write_bytes, prepare_output_dir, unfinished, write_json
 from sea_dbs.manifest import machine
 from sea_dbs.progress import progress
 from sea_dbs.seeds import held_out_seeds, search_seeds
@@ -169,7 +169,7 @@ def tune_pattern(
     def percent(masks: Sequence[Mask]) -> list[float]:
         return _percent(plan, [_text(mask) for mask in masks], seeds, untreated, make)
 
-    state = _resumed(out, plan)
+    state = unfinished(out / STATE, asdict(plan))
     if state is None:
         [never] = run_trials(plan.task(), [Never(slots)], seeds, plan.seconds, make=make)
         masks = [_text(mask) for mask in first_generation(plan)]
@@ -258,13 +258,3 @@ def _text(mask: Mask) -> str:
 
 def _mask(text: str) -> Mask:
     return np.array([bit == "1" for bit in text], np.int8)
-
-
-def _resumed(out: Path, plan: PatternPlan) -> dict[str, Any] | None:
-    path = out / STATE
-    if not path.exists():
-        return None
-    state: dict[str, Any] = read_json(path)
-    if state.get("plan") != asdict(plan):
-        raise UserError(f"{out} holds a search with another plan: choose another --out, or pass --overwrite")
-    return state

@@ -190,8 +190,12 @@ def _write(
     everything: Sequence[Part], kept: Mapping[str, Mapping[int, dict[str, Any]]], docs: Path
 ) -> dict[str, dict[str, Any]]:
     before = read_json(docs / "soak.json") if (docs / "soak.json").exists() else {}
-    names = [part.name for part in everything]
-    rows = {name: row for name, row in before.items() if name in names}  # of another checkout: its commit stands in it
+    # what another checkout has run, its commit with it, as long as it is still the same command
+    rows = {
+        part.name: before[part.name]
+        for part in everything
+        if before.get(part.name, {}).get("command") == shlex.join(part.commands[0])
+    }
     rows |= {part.name: summed(part, list(kept[part.name].values())) for part in everything if kept[part.name]}
     atomic_write_text(docs / "SOAK.md", page(everything, rows))
     write_json(docs / "soak.json", rows)

@@ -186,6 +186,9 @@ def test_who_stands_on_which_task() -> None:
     assert not {"dqn", "recurrent"} & set(controllers_of("paper"))
     assert "recurrent" in controllers_of("realtime")
     assert "pi" not in controllers_of("paper-lfp")  # its thresholds are in GPi beta
+    assert {"pi-tuned", "pi"} <= set(controllers_of("paper")) & set(controllers_of("efficient-1"))
+    assert not {"pi-tuned"} & {*controllers_of("realtime"), *controllers_of("pattern")}  # tuned at a decision a second
+    assert "pattern-45" in controllers_of("pattern")
     assert {"sea-dbs", "gs-only", "pm-only", "ddpg", "ppo"} <= set(controllers_of("cohort-lfp"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -99,3 +100,7 @@ def test_a_part_run_in_another_checkout_keeps_its_row(tmp_path: Path, monkeypatc
     page = (tmp_path / "SOAK.md").read_text()
     assert "| 4 | 0 found | pass |" in page
     assert "| 7 | 0 found | pass |" in page
+    other = dataclasses.replace(one, commands=((str(script), "5"),))
+    monkeypatch.setattr(soak_all, "parts", lambda scale: (other, two))
+    assert soak_all.main(call(tmp_path, "--parts", "second")) == 0
+    assert "| first thing | none | not run yet |" in (tmp_path / "SOAK.md").read_text(), "it was of another command"

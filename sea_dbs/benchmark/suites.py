@@ -14,6 +14,7 @@ from sea_dbs.benchmark.jobs import Job
 from sea_dbs.benchmark.play import CONTINUOUS
 from sea_dbs.config import ENV_KEYS, TrainConfig, load_config
 from sea_dbs.controllers.catalogue import read_tuned
+from sea_dbs.files import read_json
 from sea_dbs.seeds import HELD_OUT
 from sea_dbs.tasks import Task, find_task
 
@@ -93,7 +94,8 @@ def controllers_of(task: str) -> tuple[str, ...]:
     names = list(FIXED)
     names += FEEDBACK if world.obs == "gpi" else ()
     for name, kind in TUNED.items():
-        if tuned(name, world.stim_hz) and (world.obs == "gpi" or kind not in FEEDBACK):
+        reads = kind in FEEDBACK
+        if tuned(name, world.stim_hz, world.decision_ms if reads else None) and (world.obs == "gpi" or not reads):
             names.append(name)
     names += LEARNED
     if world.slots == 1:
@@ -104,10 +106,17 @@ def controllers_of(task: str) -> tuple[str, ...]:
 
 
 @lru_cache
-def tuned(name: str, slot_hz: float) -> dict[str, Any] | None:
-    """The parameters that come with the package for a controller in slots of this rate."""
+def tuned(name: str, slot_hz: float, decision_ms: float | None = None) -> dict[str, Any] | None:
+    """The parameters that come with the package for a controller in slots of this rate.
+
+    With ``decision_ms``, only if they were found with decisions of this length: gains of a second are none of 20 ms.
+    """
     with resources.as_file(resources.files("sea_dbs.benchmark") / "tuned" / f"{name}-{slot_hz:g}.json") as file:
-        return read_tuned(file, TUNED[name]) if file.is_file() else None
+        if not file.is_file():
+            return None
+        if decision_ms is not None and find_task(read_json(file)["plan"]["task"]).config().decision_ms != decision_ms:
+            return None
+        return read_tuned(file, TUNED[name])
 
 
 def job_of(task: str, controller: str, seed: int, options: Options) -> Job:

@@ -27,7 +27,7 @@ COMMANDS = (
     "train",
     "evaluate",
     "tune",
-    "bound",
+    "foresight",
     "benchmark",
     "reproduce",
     "export",
