@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import random
+import sys
 
 import pytest
 
@@ -92,7 +93,30 @@ def library() -> ctypes.CDLL:
     flags = (*WARNINGS, "-O1", "-fPIC", "-shared")
     made = ctypes.CDLL(str(compiled("sum.so", [HERE / "sum.c"], flags)))
     made.patrol_turns.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_uint]
+    made.sea_sum.argtypes = [ctypes.c_uint32, ctypes.c_char_p, ctypes.c_size_t]
+    made.sea_sum.restype = ctypes.c_uint32
     return made
+
+
+def plain_sum(total: int, data: bytes) -> int:
+    """Word by word, the rest byte by byte."""
+    whole = len(data) // 4 * 4
+    words = [int.from_bytes(data[i : i + 4], sys.byteorder) for i in range(0, whole, 4)]
+    for word in [*words, *data[whole:]]:
+        product = (total ^ word) * 0x9E3779B1 & 0xFFFFFFFF
+        total = product ^ product >> 15
+    return total
+
+
+def test_four_words_at_a_time_sum_as_one_after_the_other(library: ctypes.CDLL) -> None:
+    chance = random.Random(0)
+    for size in range(70):
+        start, data = chance.getrandbits(32), chance.randbytes(size)
+        assert library.sea_sum(start, data, size) == plain_sum(start, data)
+        cut = chance.randrange(0, size + 1, 4)  # a patrol's turn is cut between words
+        assert library.sea_sum(library.sea_sum(start, data[:cut], cut), data[cut:], size - cut) == plain_sum(
+            start, data
+        )
 
 
 @pytest.mark.parametrize(("size", "piece"), [(1, 4), (7, 4), (64, 64), (1000, 36), (4096, 4096), (4099, 512)])
