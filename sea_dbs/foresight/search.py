@@ -120,7 +120,6 @@ def search(plant: Plant, plan: ForesightPlan, threads: int = 1) -> Found:
     generator = np.random.default_rng([plan.seed, plant.seed])
     regular = regular_onsets(plan)
     untreated, train = (_alone(plant, onsets, end) for onsets in (np.zeros(0, np.int64), regular))
-    worth = max(0.0, untreated - train) / plan.rate  # P_beta that a pulse a second of the regular train takes off
     trials = Trials(plant, plan.candidates, threads)
     beam = [Future(math.inf, plant.state, plant.spikes, np.zeros(0, np.int64))]
     for segment in range(plan.segments):
@@ -137,10 +136,7 @@ def search(plant: Plant, plan: ForesightPlan, threads: int = 1) -> Found:
         ]
         if not children or not np.array_equal(children[0].onsets, regular[regular < at + length]):
             raise UserError(f"plant {plant.seed} diverged at {at * DT_MS:.0f} ms: {trials.failures[-1]}")
-        # what a future has not spent counts for it: else none would ever save pulses for a group
-        costs = [one.beta - worth * (allowed - len(one.onsets)) for one in children]
-        order = [i for i in np.argsort(costs, kind="stable") if i != 0]
-        beam = [children[0], *(children[i] for i in order[: plan.beam])]
+        beam = [children[0], *sorted(children[1:], key=lambda one: one.beta)[: plan.beam]]
     best = min(beam, key=lambda one: _mean(one.spikes, end))
     seconds = end * DT_MS / 1000.0
     return Found(
