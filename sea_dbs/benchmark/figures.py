@@ -59,8 +59,8 @@ def pareto(rows: Sequence[Row], task: str) -> bytes:
         axis.set_xlabel(words)
         axis.set_xlim(left=-0.03 * axis.get_xlim()[1])
     axes[0].set_ylabel("beta, % of untreated")
-    axes[0].set_title(f"Task {task}: beta that is left, against charge")
-    axes[1].set_title("against pulses")
+    axes[0].set_title(f"Task {task}: beta left, by charge")
+    axes[1].set_title("by pulses")
     figure.legend(loc="outside right center", title="circle: learned; hollow: not closed-loop", title_fontsize=7)
     return png(figure)
 
@@ -103,7 +103,8 @@ def learning(curves: Mapping[str, Mapping[str, Curve]], task: str) -> bytes:
     for axis, (words, learners) in zip(axes, curves.items(), strict=True):
         for name, one in learners.items():
             colour = COLOURS.get(name, NEUTRAL)
-            axis.plot(one.steps, one.value, color=colour, label=name)
+            dashes = "--" if name == "gs-only" else "-"  # it often lies on the curve of SEA-DBS
+            axis.plot(one.steps, one.value, dashes, color=colour, label=name)
             axis.fill_between(one.steps, one.low, one.high, color=colour, alpha=0.15, linewidth=0)
         axis.set_xlabel("environment steps")
         axis.set_ylabel(words)
