@@ -10,13 +10,13 @@ import torch
 
 import envs
 from envs.errors import UserError
-from envs.vector import BasalGangliaVectorEnv
 from sea_dbs import checkpoint
 from sea_dbs.config import TrainConfig, differing_keys, load_config
 from sea_dbs.extras import need
 from sea_dbs.files import atomic_write_text, prepare_output_dir, read_json, sha256_file, write_json
 from sea_dbs.manifest import machine
 from sea_dbs.networks import parameter_count
+from sea_dbs.redrawn import RedrawnVectorEnv
 from sea_dbs.rollout import Env, Vector
 from sea_dbs.runlog import RunLog
 from sea_dbs.trainer import MakeVector, Trainer, env_sizes, metrics_lines, policy_spec
@@ -40,8 +40,8 @@ def make_env(config: TrainConfig) -> Env:
 
 
 def make_vector(config: TrainConfig, n: int) -> Vector:
-    """``n`` environments of a run that advance together, for training."""
-    return BasalGangliaVectorEnv(
+    """``n`` environments of a run that advance together, for training: one whose plant diverges gets another."""
+    return RedrawnVectorEnv(
         n, config.preset, autoreset_mode="Disabled", precision=config.plant_precision, **config.env_overrides()
     )
 
