@@ -34,7 +34,7 @@ def draw(store: Store, figure: str, parts: Sequence[Part]) -> bytes:
 
 @drawing
 def _training(store: Store, parts: Sequence[Part]) -> bytes:
-    figure, (beta, reward) = subplots(9.4, 4.0, 1, 2)
+    figure, (beta, reward) = subplots(9.4, 4.4, 1, 2)
     for part in parts:
         for axis, name, scale in ((beta, "P_beta", 1000.0), (reward, "reward", 1.0)):
             found = training(store, part, name)
@@ -49,7 +49,7 @@ def _training(store: Store, parts: Sequence[Part]) -> bytes:
     beta.set_title(f"Fig. 4: training, {_seeds(parts)} seeds")
     for axis in (beta, reward):
         axis.set_xlabel("episode")
-        axis.legend()
+    figure.legend(*beta.get_legend_handles_labels(), loc="outside lower center", ncols=5)  # it would hide values
     return png(figure)
 
 
@@ -57,12 +57,13 @@ def _training(store: Store, parts: Sequence[Part]) -> bytes:
 def _inference(store: Store, parts: Sequence[Part]) -> bytes:
     figure, axes = subplots(9.4, 4.0, 1, 2, sharey=True)
     for axis, task, words in ((axes[0], "paper", "50 Hz slots"), (axes[1], "paper-30", "30 Hz slots")):
-        for part in parts:
-            if part.task == task:
-                found = inference(store, part)
-                _band(axis, found.steps, found.value, found.low, found.high, part.variant)
+        own = [part for part in parts if part.task == task]
+        for part in own:
+            found = inference(store, part)
+            _band(axis, found.steps, found.value, found.low, found.high, part.variant)
         axis.set_xlabel("decision of 1 s")
-        axis.set_title(f"Fig. 5: inference, {words}")
+        axis.set_xlim(-0.5, 10.5)
+        axis.set_title(f"Fig. 5: inference, {words}" + ("" if own else " (published alone: not run)"))
     for name, values in paper.FIG5_50HZ.items():
         _published(axes[0], paper.FIG5_STEPS, values, name)
     for name, ends in paper.FIG5_30HZ_END.items():
