@@ -183,6 +183,7 @@ def metrics_lines(trainer: Trainer, transition: Transition, losses: Losses | Non
             "duty": float(info["duty"]),
             "pulses": int(info["pulses"]),
             "charge_nC_cm2": float(info["charge_nC_cm2"]),
+            "redrawn": bool(info.get("redrawn")),  # its plant diverged: the values are the new one's, at rest
             "tau": trainer.explorer.tau(),
             **{f"loss_{key}" if key != "q" else key: value for key, value in learnt.items()},
         }

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from envs.errors import UserError
+from envs.plant.batch import Failure
+from envs.vector import BasalGangliaVectorEnv
 from sea_dbs.config import TrainConfig, load_config
 from sea_dbs.controllers import Always
 from sea_dbs.redrawn import RedrawnVectorEnv
@@ -28,14 +31,17 @@ def test_a_lane_that_diverges_goes_on_with_a_new_plant_to_the_same_end(preset: s
     for each in (env, whole):
         each.reset(seed=5)
     one = np.ones((3, 1), np.int8)
-    for step in range(1, 14):
+    seen = before = env.step(one)
+    whole.step(one)
+    for step in range(2, 14):
         if step == 3:
+            before = seen
             spoil(env, 1)
             with pytest.warns(RuntimeWarning, match="environment 1 was stopped: .*stn cell 4"):
                 seen = env.step(one)
             assert "stn cell 4 of network 1" in seen[4]["redrawn"][1]
             assert "failure" not in seen[4]
-            assert seen[1][1] == 0.0
+            assert seen[1][1] == before[1][1], "the reward of the step before"
             copy.set_state(env.get_state())
         else:
             seen = env.step(one)
@@ -53,8 +59,6 @@ def test_a_lane_that_diverges_goes_on_with_a_new_plant_to_the_same_end(preset: s
 
 def test_without_a_divergence_it_is_the_plain_environment():
     plain = load_config("realtime", SMALL)
-    from envs.vector import BasalGangliaVectorEnv
-
     env, other = make_vector(plain, 2), BasalGangliaVectorEnv(2, "realtime", episode_steps=12, **MAKE)
     for each in (env, other):
         each.reset(seed=9)
@@ -77,12 +81,32 @@ def test_a_training_goes_on_after_a_divergence(tmp_path: Path):
     with pytest.warns(RuntimeWarning, match="environment 2 was stopped"):
         done = train(load_config("realtime", SMALL), tmp_path / "run", quiet=True, env_factory=make)
     assert done.env_steps == 36
-    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 36
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert len(lines) == 36
+    assert [(line["env"], line["episode_step"]) for line in lines if line["redrawn"]] == [(2, 6)]
+
+
+def test_a_network_that_diverges_while_it_settles_is_drawn_again(monkeypatch: pytest.MonkeyPatch):
+    env = RedrawnVectorEnv(2, "realtime", episode_steps=8, **MAKE)
+    env.reset(seed=5)
+    plain, failing = BasalGangliaVectorEnv._reset, iter([True, False])
+
+    def reset(self, lanes, seeds, options):  # type: ignore[no-untyped-def]
+        infos = plain(self, lanes, seeds, options)
+        if next(failing):
+            self._failures[lanes[0]] = Failure(lanes[0], "stn", 1, 2.0)
+            return {lanes[0]: {"failure": "it diverged"}}
+        return infos
+
+    spoil(env, 1)
+    monkeypatch.setattr(BasalGangliaVectorEnv, "_reset", reset)
+    with pytest.warns(RuntimeWarning, match="environment 1 was stopped"):
+        *_, info = env.step(np.ones((2, 1), np.int8))
+    assert "stn cell 4" in info["redrawn"][1]
+    assert "failure" not in info
 
 
 def test_an_evaluation_stops_with_the_plants_name():
-    from envs.vector import BasalGangliaVectorEnv
-
     env = BasalGangliaVectorEnv(2, "realtime", episode_steps=8, **MAKE)
     steps = rollout(env, Always(1), 8, [5, 6])
     next(steps)

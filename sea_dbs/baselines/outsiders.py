@@ -150,6 +150,7 @@ def _lines(transition: Transition, done: int, n: int, episode: int) -> list[dict
             "duty": float(info["duty"]),
             "pulses": int(info["pulses"]),
             "charge_nC_cm2": float(info["charge_nC_cm2"]),
+            "redrawn": bool(info.get("redrawn")),  # its plant diverged: the values are the new one's, at rest
         }
         for k, info in enumerate(transition.infos)
     ]
