@@ -119,8 +119,11 @@ def read_json(path: Path) -> Any:
         raise UserError(f"cannot read {path}: {error}") from error
 
 
-def unfinished(path: Path, plan: Any) -> dict[str, Any] | None:
-    """What a search that was stopped has left in ``path``, under the key ``plan`` what was asked for; None: nothing.
+def search_state(path: Path, plan: Any) -> dict[str, Any] | None:
+    """What a search, stopped or finished, has left in ``path``; under its key ``plan`` is what was asked for.
+
+    Returns:
+        The file's content; None: there is no such file.
 
     Raises:
         UserError: it was left by a search with another plan, or is damaged.
@@ -129,7 +132,7 @@ def unfinished(path: Path, plan: Any) -> dict[str, Any] | None:
         return None
     state = read_json(path)
     if not isinstance(state, dict) or "plan" not in state:
-        raise UserError(f"{path} is no unfinished search: choose another --out, or pass --overwrite")
+        raise UserError(f"{path} was not left by a search: choose another --out, or pass --overwrite")
     if state["plan"] != json.loads(json.dumps(plan)):
         raise UserError(f"{path.parent} holds a search with another plan: choose another --out, or pass --overwrite")
     return state

@@ -13,7 +13,7 @@ import numpy as np
 
 from envs.errors import UserError
 from sea_dbs.controllers import KINDS, TUNED, Controller, Parameter, build
-from sea_dbs.files import atomic_write_bytes, prepare_output_dir, unfinished, write_json
+from sea_dbs.files import atomic_write_bytes, prepare_output_dir, search_state, write_json
 from sea_dbs.manifest import machine
 from sea_dbs.progress import progress
 from sea_dbs.seeds import BLOCK, search_seeds
@@ -154,7 +154,7 @@ def tune(
 
 
 def _resumed(out: Path, plan: TunePlan) -> list[dict[str, Any]]:
-    state = unfinished(out / PARTIAL, asdict(plan))
+    state = search_state(out / PARTIAL, asdict(plan))
     return [] if state is None else list(state["done"])
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from envs.errors import UserError
 from sea_dbs.controllers import TUNED, Never, Pattern, Periodic
-from sea_dbs.files import atomic_write_bytes, prepare_output_dir, unfinished, write_json
+from sea_dbs.files import atomic_write_bytes, prepare_output_dir, search_state, write_json
 from sea_dbs.manifest import machine
 from sea_dbs.progress import progress
 from sea_dbs.seeds import held_out_seeds, search_seeds
@@ -169,7 +169,7 @@ def tune_pattern(
     def percent(masks: Sequence[Mask]) -> list[float]:
         return _percent(plan, [_text(mask) for mask in masks], seeds, untreated, make)
 
-    state = unfinished(out / STATE, asdict(plan))
+    state = search_state(out / STATE, asdict(plan))
     if state is None:
         [never] = run_trials(plan.task(), [Never(slots)], seeds, plan.seconds, make=make)
         masks = [_text(mask) for mask in first_generation(plan)]

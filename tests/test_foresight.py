@@ -148,7 +148,7 @@ def test_an_unfinished_search_of_another_plan_does_not_go_on(tmp_path: Path):
     with pytest.raises(UserError, match="another plan"):
         foresight(SMALL, tmp_path, resume=True, quiet=True)
     (tmp_path / PARTIAL).write_text("[1]")
-    with pytest.raises(UserError, match="no unfinished search"):
+    with pytest.raises(UserError, match="not left by a search"):
         foresight(SMALL, tmp_path, resume=True, quiet=True)
 
 

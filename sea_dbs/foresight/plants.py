@@ -26,9 +26,7 @@ CONFIG = env_config("paper", precision="float32")  # pulses, spectrum and settli
 DT_MS = CONFIG.dt_ms
 WINDOW = round(CONFIG.window_ms / DT_MS)  # samples of a spectrum
 WIDTH = round(CONFIG.width_ms / DT_MS)  # samples of a pulse
-MIN_GAP = math.ceil(
-    1000.0 / 185.0 / DT_MS
-)  # samples between onsets: the envelope allows 185 Hz (docs/firmware/SPEC.md)
+MIN_GAP = math.ceil(1000.0 / 185.0 / DT_MS)  # samples between onsets: 185 Hz, the envelope's limit (SPEC.md)
 
 Spikes = NDArray[np.int64]  # (n, 2): sample and GPi cell, in order of time
 Onsets = NDArray[np.int64]  # (n,): samples at which pulses begin, ascending

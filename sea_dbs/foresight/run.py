@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.errors import UserError
-from sea_dbs.files import atomic_write_bytes, prepare_output_dir, read_json, unfinished, write_json
+from sea_dbs.files import atomic_write_bytes, prepare_output_dir, search_state, write_json
 from sea_dbs.foresight.plants import DT_MS, settled
 from sea_dbs.foresight.search import ForesightPlan, Found, search
 from sea_dbs.manifest import machine
@@ -44,12 +43,9 @@ def foresight(
     """
     plan.check()
     prepare_output_dir(out, overwrite=overwrite, resume=resume)
-    if (out / RESULT).exists():  # resumed, and finished
-        done: dict[str, Any] = read_json(out / RESULT)
-        if done.get("plan") != asdict(plan):
-            raise UserError(f"{out} holds a search with another plan: choose another --out, or pass --overwrite")
+    if (done := search_state(out / RESULT, asdict(plan))) is not None:  # resumed, and finished
         return done
-    state = unfinished(out / PARTIAL, asdict(plan)) or {"plants": []}
+    state = search_state(out / PARTIAL, asdict(plan)) or {"plants": []}
     rows: list[dict[str, Any]] = state["plants"]
     seeds = held_out_seeds(plan.plants)
     with progress("foresight", len(seeds), len(rows), quiet=quiet) as bar:
