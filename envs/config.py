@@ -62,6 +62,11 @@ class EnvConfig(BaseModel):
         """Length of a slot (ms)."""
         return 1000.0 / self.stim_hz
 
+    @property
+    def new_samples(self) -> int:
+        """Samples that a decision brings: of beta, or of slots (`view`)."""
+        return self.slots if self.view == "slots" else round(self.decision_ms / self.stride_ms)
+
     @model_validator(mode="after")
     def _consistent(self) -> EnvConfig:
         check_dt(self.dt_ms)

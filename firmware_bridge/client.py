@@ -74,6 +74,7 @@ class BoardClient:
         self._key = key
         self._nonce = os.urandom(16) if nonce is None else nonce
         self._handshakes = 0
+        self._greeting: Hello | None = None  # sent, its answer not yet read
         self._last_sync_us = 0
         self.renewed: Ack | None = None  # the answer to the RENEW that went with the last observation
 
@@ -119,6 +120,7 @@ class BoardClient:
         features = int(Feature.SHADOW) if shadow else 0
         ask = Hello(PROTOCOL, PROTOCOL, features, nonce, schema_hash, limits_hash, model_hash)
         end = time.monotonic() + timeout_s
+        self._greeting = ask
         while True:
             event = self._exchange(ask, lambda m, _: isinstance(m, HelloAck) and m.host_nonce == nonce, end)
             if event is None:
@@ -132,6 +134,7 @@ class BoardClient:
             auth = authenticate(self.link.name, self._key, answer, event.proof)
             self.board = answer
             self.connection.open_session(event.session, event.time_us, auth)
+        self._greeting = None
         if refuse and answer.refusal:
             raise UserError(refusal_text(self.link.name, answer, ask))
         if shadow and not answer.features & Feature.SHADOW:
@@ -204,7 +207,14 @@ class BoardClient:
         return self._order(Renew(decision_id))
 
     def stop(self, reason: int = 0) -> Ack:
-        """End stimulation; works in every state, any number of times."""
+        """End stimulation; works in every state, any number of times.
+
+        After a handshake that was cut short the board may be in a session that we never heard of, whose answer would
+        not count: it is stopped, then greeted afresh, and stopped again.
+        """
+        if (cut_short := self._greeting) is not None:
+            self.link.write(self.connection.send(Stop(reason)))
+            self.hello(cut_short.model_hash, shadow=bool(cut_short.features & Feature.SHADOW), refuse=False)
         return self._done(Stop(reason))
 
     def heartbeat(self) -> Ack:

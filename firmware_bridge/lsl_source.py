@@ -103,7 +103,7 @@ class LslSource:
 
     def following(self) -> Observation:
         """See `Source.following`."""
-        new = self._take(round(self._config.decision_ms / self._config.stride_ms))
+        new = self._take(self._config.new_samples)
         self._values = np.concatenate([self._values, new])[-self._config.n_obs :]
         return self._values.astype(np.float32)
 

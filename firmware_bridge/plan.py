@@ -108,6 +108,12 @@ def prepare(plan: SessionPlan) -> Parts:
     else:
         env = open_source(plan.source, env_config(preset, **overrides), steps=plan.steps, realtime=plan.realtime)
     config = base_env(env).config
+    if config.n_obs < config.new_samples:
+        raise UserError(
+            f"an observation holds {config.n_obs} samples and a decision lasts {config.new_samples}: the board would "
+            "refuse every second one, because samples between them are missing; let n_obs be "
+            f"{config.new_samples} or more"
+        )
     slot_us = round(config.slot_ms * 1000)
     hashes = {"env": sha256_json(config.model_dump(mode="json"))}
     if policy is not None:

@@ -173,7 +173,6 @@ def has_lfp(parts: Parts) -> bool:
 def _controller(parts: Parts, electrode: Electrode, recorder: Recorder, plan: SessionPlan) -> BoardPolicy:
     """Who decides: the host, or the board."""
     config = base_env(parts.env).config
-    new_samples = round(config.decision_ms / config.stride_ms)
     if parts.shadow is not None:
         return Shadowed(
             parts.controller,
@@ -182,7 +181,7 @@ def _controller(parts: Parts, electrode: Electrode, recorder: Recorder, plan: Se
             recorder,
             slots=config.slots,
             n_obs=config.n_obs,
-            new_samples=new_samples,
+            new_samples=config.new_samples,
             on_board=plan.decide_on == "board",
             checked=parts.board_format == "int8",
         )
@@ -193,7 +192,7 @@ def _controller(parts: Parts, electrode: Electrode, recorder: Recorder, plan: Se
             recorder,
             slots=config.slots,
             n_obs=config.n_obs,
-            new_samples=new_samples,
+            new_samples=config.new_samples,
         )
     assert isinstance(parts.controller, IntegerPolicy)
     return DecidingBoard(
@@ -202,7 +201,7 @@ def _controller(parts: Parts, electrode: Electrode, recorder: Recorder, plan: Se
         recorder,
         slots=config.slots,
         n_obs=config.n_obs,
-        new_samples=new_samples,
+        new_samples=config.new_samples,
         checked=parts.board_format == "int8",
         released=parts.permit.release is not None,
     )

@@ -146,6 +146,6 @@ def _windows(beta: NDArray[np.float64], place: str, config: EnvConfig) -> list[O
     """Samples as observations, one a decision."""
     values = beta / OBSERVATION_SCALE
     check_values(values, place)
-    new = round(config.decision_ms / config.stride_ms)
+    new = config.new_samples
     ends = range(config.n_obs, len(values) + 1, new)
     return [values[end - config.n_obs : end].astype(np.float32) for end in ends]

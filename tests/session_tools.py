@@ -35,7 +35,7 @@ SHORT: dict[str, Any] = {  # a decision of 0.2 s, a reset of 0.4 s
     "settle_ms": 400.0,
     "episode_steps": 5,
 }
-LONG: dict[str, Any] = {**SHORT, "slots": 50, "episode_steps": 30}  # decisions of 1 s
+LONG: dict[str, Any] = {**SHORT, "slots": 50, "n_obs": 50, "settle_ms": 1_400.0, "episode_steps": 30}  # of 1 s
 SESSION_COLUMNS = {
     "mode": "test",
     "host_started": "2026-01-01T00:00:00",

@@ -252,8 +252,8 @@ def test_ctrl_c_stops(tmp_path: Path) -> None:
         assert "Traceback" not in error
         assert state_of(board) is State.IDLE
     assert table_of(tmp_path / "out", "session")[0]["outcome"] == "interrupted"
-    kinds = [row["kind"] for row in table_of(tmp_path / "out", "events")]
-    assert "stop" in kinds[-3:]
+    events = [(row["kind"], row["text"]) for row in table_of(tmp_path / "out", "events")]
+    assert events[-2:] == [("stop", "STOP was acknowledged"), ("state", "IDLE: a STOP came")]
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["outcome"] == "interrupted"
     assert summary["safety"]["violations"] == 0
@@ -292,7 +292,7 @@ def wait_for(out: Path, decisions: int) -> None:
 @pytest.mark.parametrize("mode", ["realtime", "lockstep"])
 def test_a_killed_host_gives_no_pulse_after_its_lease(tmp_path: Path, mode: str) -> None:
     """SIGKILL at the beginning of a decision of 200 pulses (4 s); judged in device time, from the board's own trace."""
-    export = make_export(tmp_path / "export", {**LONG, "slots": 200})
+    export = make_export(tmp_path / "export", {**LONG, "slots": 200, "n_obs": 200, "settle_ms": 4_400.0})
     log = tmp_path / "electrode.log"
     with HostBoard(electrode_log=log) as board:
         more = ("--steps", "1000", *(("--realtime",) if mode == "realtime" else ()))

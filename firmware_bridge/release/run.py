@@ -231,7 +231,7 @@ def _treated(work: Work, manifest: Manifest, env: Env, plant: WatchedPlant, job:
                 recorder,
                 slots=config.slots,
                 n_obs=config.n_obs,
-                new_samples=round(config.decision_ms / config.stride_ms),
+                new_samples=config.new_samples,
             )
             clean = (lambda: without_artefact(plant, patient)) if job.condition == ARTEFACT else None
             asked = _Asked(deciding, Switch(slot_us), clean)
