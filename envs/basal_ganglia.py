@@ -64,7 +64,7 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         self._new_windows = min(round(c.decision_ms / c.stride_ms), c.n_obs) if c.view == "trace" else 1
         # samples that the observed windows (and slots) reach back
         self._history = self._window + (self._n_windows - 1) * self._stride
-        if c.view == "slots":
+        if c.view != "trace":
             self._history = max(self._history, round(c.n_obs * c.slot_ms / c.dt_ms))
         self._plant_type = type(self).plant_type or plant_type(c.kernel, c.precision, c.measures)
         self.plant: AnyPlant | None = None
@@ -152,6 +152,7 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         end = slots.pop()
         clock = plant.sample - self._origin
         source = self.pulse_source or MaskSource(self.config.amplitude_uA_cm2, self.config.width_ms)
+        mask = self._spaced(mask)
         source.begin(mask, self._us(clock), tuple(self._us(clock + slot) for slot in slots))
         self._before_step(plant, end)
         self._charge_now, self._began = 0.0, []
@@ -214,6 +215,22 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         edges = [round_half_up((first + j) * c.slot_ms / c.dt_ms) for j in range(c.slots + 1)]
         return [edge - edges[0] for edge in edges]
 
+    def _spaced(self, mask: NDArray[np.int8]) -> NDArray[np.int8]:
+        """The mask without the pulses that follow another by less than ``gap_slots``."""
+        c = self.config
+        if c.gap_slots == 1:
+            return mask
+        first, last = self._step_count * c.slots, -c.gap_slots
+        if len(self.pulse_samples):
+            last = round((int(self.pulse_samples[-1]) - self._origin) * c.dt_ms / c.slot_ms)
+        given = mask.copy()
+        for place in np.flatnonzero(mask):
+            if first + place - last < c.gap_slots:
+                given[place] = 0
+            else:
+                last = first + int(place)
+        return given
+
     def _before_step(self, plant: AnyPlant, n_samples: int) -> None:
         if isinstance(self._smc, SmcQueue):
             plant.state.gpi[H] = plant.state.gpi_h_inf  # the released code reloads h∞ in place of h
@@ -256,24 +273,31 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         return (self.trace / OBSERVATION_SCALE).astype(np.float32)
 
     def _observation(self) -> NDArray[np.float32]:
-        if self.config.view == "slots":
+        if self.config.view != "trace":
             return self.slots_seen(self.spikes)
         if self.config.obs == "lfp":
             return (self.lfp_trace / LFP_BETA_SCALE).astype(np.float32)
         return self.beta
 
     def slots_seen(self, spikes: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The observation of view "slots", (n_obs,): the last n_obs - 1 slots, oldest first, then the newest beta.
+        """The observation of views "slots" and "timing", (n_obs,), oldest first.
 
-        obs "gpi": rate of the GPi (per 100 Hz) in each slot, and P_beta/1000, from these spikes. obs "lfp": mean of
-        the held LFP (per 50 µA/cm²) in each slot, and its 13-35 Hz power (per 160 (µA/cm²)²).
+        "slots": the last n_obs - 1 slots, then the newest beta. "timing": the last n_obs/2 slots, then 1 or 0 for the
+        pulse that was given in each. obs "gpi": rate of the GPi (per 100 Hz) in each slot, and P_beta/1000, from these
+        spikes. obs "lfp": mean of the held LFP (per 50 µA/cm²) in each slot, and its 13-35 Hz power (per 160 of
+        (µA/cm²)²).
         """
-        c, n = self.config, self.config.n_obs - 1
+        c = self.config
+        n = c.n_obs // 2 if c.view == "timing" else c.n_obs - 1
         edges = self._origin + slot_edges(c, self._step_count - n, n)
-        if self.lfp is not None and c.obs == "lfp":
-            seen, beta = self.lfp.slot_means(edges) / LFP_SCALE, self.lfp_trace[-1] / LFP_BETA_SCALE
+        lfp = self.lfp if c.obs == "lfp" else None
+        seen = slot_rates(spikes, edges, c.dt_ms) / RATE_SCALE_HZ if lfp is None else lfp.slot_means(edges) / LFP_SCALE
+        if c.view == "timing":
+            given = np.diff(np.searchsorted(self.pulse_samples, edges))
+            return np.concatenate([seen, given]).astype(np.float32)
+        if lfp is not None:
+            beta = self.lfp_trace[-1] / LFP_BETA_SCALE
         else:
-            seen = slot_rates(spikes, edges, c.dt_ms) / RATE_SCALE_HZ
             newest = self.trace if spikes is self.spikes else self._beta(1, spikes)
             beta = newest[-1] / OBSERVATION_SCALE
         return np.append(seen, beta).astype(np.float32)

@@ -11,6 +11,7 @@ from envs.errors import UserError
 from envs.plant.network import check_dt
 from envs.stimulation import PULSE_AMPLITUDE, PULSE_WIDTH_MS
 
+MAX_PULSE_HZ = 185.0  # Hz, the board's limit (SLOT_PERIOD_MIN_US of firmware_bridge/limits.py)
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -27,7 +28,8 @@ class EnvConfig(BaseModel):
     precision: Literal["float64", "float32"] = "float64"  # of kernel fast; float32 keeps the statistics, not the spikes
     pd: float = Field(1.0, ge=0.0, le=1.0)  # 0 healthy, 1 parkinsonian
     slots: int = Field(50, ge=1, le=256)  # pulse slots a decision
-    stim_hz: float = Field(50.0, ge=2.0, le=185.0)  # Hz, slot rate
+    stim_hz: float = Field(50.0, ge=2.0, le=500.0)  # Hz, slot rate; pulses come at most at 185 Hz
+    gap_slots: int = Field(1, ge=1, le=100)  # slots from a pulse to the earliest next one; an earlier one is not given
     window_ms: float = Field(1000.0, ge=150.0, le=3600.0)  # ms of a spectrum, released code
     stride_ms: float = Field(1.0, gt=0.0)  # ms between two observed windows, released code
     n_obs: int = Field(1000, ge=1, le=5000)  # windows observed, released code
@@ -39,7 +41,8 @@ class EnvConfig(BaseModel):
     reward_signal: Literal["mean", "newest"] = "mean"  # Eq. 7 on the mean of the observed windows, or on the newest
     energy_price: float = Field(0.0, ge=0.0, le=1000.0)  # reward lost by stimulating at 130 Hz; a pulse costs its share
     obs: Literal["gpi", "lfp"] = "gpi"  # what is observed: the GPi's spikes, or the STN's LFP, blanked around pulses
-    view: Literal["trace", "slots"] = "trace"  # beta of n_obs windows, or n_obs - 1 slots and the newest beta
+    # beta of n_obs windows; or n_obs - 1 slots and the newest beta; or n_obs/2 slots and the pulses given in them
+    view: Literal["trace", "slots", "timing"] = "trace"
     measures: bool = (
         False  # info tells thalamic relay, 7-35 Hz beta, LFP beta and excursions too; the plant runs slower
     )
@@ -62,10 +65,17 @@ class EnvConfig(BaseModel):
         """Length of a slot (ms)."""
         return 1000.0 / self.stim_hz
 
+    def share_asked(self, duty: float) -> float:
+        """Share of slots in which a random train must ask for a pulse, for ``duty`` of all slots to have one.
+
+        The slots after a pulse, `gap_slots` less one, are lost to it: duty = p / (1 + p (gap_slots - 1)).
+        """
+        return min(1.0, duty / max(1.0 - duty * (self.gap_slots - 1), duty))
+
     @property
     def new_samples(self) -> int:
         """Samples that a decision brings: of beta, or of slots (`view`)."""
-        return self.slots if self.view == "slots" else round(self.decision_ms / self.stride_ms)
+        return round(self.decision_ms / self.stride_ms) if self.view == "trace" else self.slots
 
     @model_validator(mode="after")
     def _consistent(self) -> EnvConfig:
@@ -73,9 +83,14 @@ class EnvConfig(BaseModel):
         if self.kernel == "reference" and self.precision != "float64":
             raise UserError(f"precision {self.precision} needs the kernel 'fast': the reference kernel is float64")
         span = self.window_ms + (self.n_obs - 1) * self.stride_ms
-        if self.view == "slots":
+        if self.view != "trace":
             span = max(self.window_ms, self.n_obs * self.slot_ms)
             self._slots_fit()
+        if self.stim_hz / self.gap_slots > MAX_PULSE_HZ:
+            raise UserError(
+                f"stim_hz {self.stim_hz:g} with gap_slots {self.gap_slots} lets pulses come at up to "
+                f"{self.stim_hz / self.gap_slots:g} Hz: at most {MAX_PULSE_HZ:g} Hz are allowed"
+            )
         if self.obs == "lfp":
             self._lfp_fits()
         if self.kernel == "reference" and (self.obs == "lfp" or self.measures):
@@ -115,22 +130,29 @@ class EnvConfig(BaseModel):
     def _slots_fit(self) -> None:
         if self.slots != 1 or self.mode != "recommended" or self.n_obs < 2:
             raise UserError(
-                f"view 'slots' needs slots 1, mode recommended and n_obs from 2: given are slots {self.slots}, "
+                f"view '{self.view}' needs slots 1, mode recommended and n_obs from 2: given are slots {self.slots}, "
                 f"mode {self.mode} and n_obs {self.n_obs}"
+            )
+        if self.view == "timing" and (self.n_obs % 2 or self.artefact == "raw" or self.noise_sd > 0.0):
+            raise UserError(
+                f"view 'timing' needs an even n_obs, noise_sd 0 and artefact none or blanked: given are n_obs "
+                f"{self.n_obs}, noise_sd {self.noise_sd:g} and artefact {self.artefact}"
             )
         if self.reward_signal != "newest":
             raise UserError(
-                f"reward_signal is '{self.reward_signal}': view 'slots' holds one beta, so allowed is 'newest'"
+                f"reward_signal is '{self.reward_signal}': view '{self.view}' holds one beta, so allowed is 'newest'"
             )
         if self.missing_share > 0.0:
-            raise UserError(f"missing_share is {self.missing_share:g}: view 'slots' knows no losses, allowed is 0")
+            raise UserError(
+                f"missing_share is {self.missing_share:g}: view '{self.view}' knows no losses, allowed is 0"
+            )
 
     def _lfp_fits(self) -> None:
         if self.artefact == "raw":
             raise UserError("artefact is 'raw': the LFP is always blanked around pulses, allowed are none and blanked")
         if self.artefact_ms >= self.slot_ms:
             raise UserError(f"artefact_ms {self.artefact_ms:g} hides whole slots of {self.slot_ms:g} ms from the LFP")
-        for name in ("window_ms",) if self.view == "slots" else ("window_ms", "stride_ms"):
+        for name in ("window_ms", "stride_ms") if self.view == "trace" else ("window_ms",):
             if abs(getattr(self, name) - round(getattr(self, name))) > 1e-9:
                 raise UserError(f"{name} {getattr(self, name):g} is no whole number of LFP samples of 1 ms")
 
@@ -154,6 +176,15 @@ PRESETS: dict[str, dict[str, Any]] = {
         "episode_steps": 1300,
         "reward_signal": "newest",
         "energy_price": 2.0,
+    },
+    "timing": {
+        "slots": 1,
+        "stim_hz": 390.0,
+        "gap_slots": 3,
+        "view": "timing",
+        "n_obs": 160,
+        "episode_steps": 3900,
+        "reward_signal": "newest",
     },
 }
 

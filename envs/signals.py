@@ -37,7 +37,7 @@ class LfpTrack:
 
     def __init__(self, config: EnvConfig) -> None:
         span_ms = config.window_ms + (config.n_obs - 1) * (
-            config.slot_ms if config.view == "slots" else config.stride_ms
+            config.stride_ms if config.view == "trace" else config.slot_ms
         )
         self._every = round(LFP_STEP_MS / config.dt_ms)
         self._hidden = round(config.artefact_ms / config.dt_ms)

@@ -14,6 +14,7 @@ from export.chain import Chain
 from export.policy import OnnxPolicy
 from firmware_bridge.chain import no_policy
 from firmware_bridge.integer_policy import IntegerPolicy, check_format
+from firmware_bridge.limits import LIMITS
 from firmware_bridge.permit import Permit, check_shadow, permit
 from firmware_bridge.security.keys import read_key
 from firmware_bridge.sources import open_source
@@ -115,6 +116,11 @@ def prepare(plan: SessionPlan) -> Parts:
             f"{config.new_samples} or more"
         )
     slot_us = round(config.slot_ms * 1000)
+    if slot_us < (least := LIMITS["SLOT_PERIOD_MIN_US"].value):
+        raise UserError(
+            f"the preset '{preset}' decides in slots of {slot_us} µs: a board takes slots from {least} µs "
+            "(185 pulses a second); such a policy can be evaluated, not yet driven"
+        )
     hashes = {"env": sha256_json(config.model_dump(mode="json"))}
     if policy is not None:
         m = policy.manifest

@@ -136,7 +136,7 @@ def open_source(spec: str, config: EnvConfig, *, steps: int, realtime: bool = Fa
         raise UserError(f"--source is '{spec}': plant, file:RECORDING or lsl:NAME is expected")
     if (config.obs, config.view) != ("gpi", "trace"):
         seen = "the STN's LFP" if config.obs == "lfp" else "the GPi"
-        how = " in single slots" if config.view == "slots" else ""
+        how = "" if config.view == "trace" else " in single slots"
         raise UserError(
             f"--source {spec} gives P_beta of sliding windows, but {seen}{how} is observed: plant alone gives it"
         )

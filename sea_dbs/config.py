@@ -12,15 +12,15 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from envs.config import PRESETS, EnvConfig
+from envs.config import PRESETS, EnvConfig, env_config
 from envs.errors import UserError
 from envs.untrusted import MAX_YAML_BYTES, load_yaml, read_bounded
 from sea_dbs.files import sha256_json
 from sea_dbs.variants import expand_variant, variant_of
 
-Preset = Literal["paper", "paper-released", "realtime", "paper-30", "pattern"]
-Learner = Literal["sea-dbs", "ppo", "dqn", "qr-dqn"]
-ActorName = Literal["compact", "small", "tiny", "paper", "recurrent"]
+Preset = Literal["paper", "paper-released", "realtime", "paper-30", "pattern", "timing"]
+Learner = Literal["sea-dbs", "ppo", "dqn", "qr-dqn", "evolution"]
+ActorName = Literal["compact", "small", "tiny", "linear", "paper", "recurrent"]
 CriticTarget = Literal["printed", "mean", "none"]
 Exploration = Literal["gumbel", "epsilon"]
 WarmupActions = Literal["uniform-duty", "bernoulli"]
@@ -85,7 +85,7 @@ class TrainConfig(BaseModel):
     drift: Literal["none", "impedance", "disease", "circadian"] | None = None  # of the patient
 
     # -- the run ---------------------------------------------------------------------------------------------------
-    learner: Learner = "sea-dbs"  # or an outsider of Stable-Baselines3
+    learner: Learner = "sea-dbs"  # an outsider of Stable-Baselines3, or an evolution strategy
     seed: int = Field(0, ge=0, le=99_999)  # all randomness of a run comes from this number
     episodes: int = Field(150, ge=1, le=10_000)
     n_envs: int = Field(8, ge=1, le=64)  # environments in lockstep; 1 is the sequential variant
@@ -128,6 +128,14 @@ class TrainConfig(BaseModel):
     epsilon_min: Share = 0.05
     epsilon_lambda: float = Field(0.001, ge=0, le=10)  # 1/environment step
 
+    # -- learner=evolution: a search for the weights of actor=linear, see sea_dbs.evolution --------------------------
+    pulse_budget_hz: float = Field(45.5, ge=5, le=130)  # pulses a second that cost nothing; 45.5 is 35 % of 130 Hz
+    generations: int = Field(240, ge=1, le=100_000)
+    population: int = Field(16, ge=4, le=1024)  # candidates a generation
+    candidate_plants: int = Field(6, ge=1, le=64)  # on which each candidate of a generation is judged
+    candidate_s: float = Field(6.0, ge=3, le=600)  # s on each plant; the first is not judged
+    sigma_0: float = Field(0.3, gt=0, le=10)  # first standard deviation of a candidate's numbers
+
     @model_validator(mode="after")
     def _fits_together(self) -> TrainConfig:
         if self.batch_size > self.buffer_size:
@@ -138,7 +146,11 @@ class TrainConfig(BaseModel):
             raise ValueError(f"epsilon_min={self.epsilon_min} must not exceed epsilon_0={self.epsilon_0}")
         if self.actor == "recurrent" and (self.n_step > 1 or self.priority > 0.0):
             raise ValueError("actor=recurrent learns from sequences: it needs n_step=1 and priority=0")
-        if self.learner != "sea-dbs" and self.actor != "compact":
+        if self.learner == "evolution" and (self.actor != "linear" or self.preset != "timing"):
+            raise ValueError(
+                f"learner=evolution searches actor=linear of preset=timing, not {self.actor} of {self.preset}"
+            )
+        if self.learner not in ("sea-dbs", "evolution") and self.actor != "compact":
             raise ValueError(f"learner={self.learner} has the network of actor=compact, not of actor={self.actor}")
         return self
 
@@ -150,6 +162,14 @@ class TrainConfig(BaseModel):
     def env_overrides(self) -> dict[str, Any]:
         """Keyword arguments for ``envs.make_env`` beside the preset."""
         return {key: value for key in ENV_KEYS if (value := getattr(self, key)) is not None}
+
+    def world(self, **overrides: Any) -> EnvConfig:
+        """The environment's configuration of the run, some values changed once more.
+
+        Raises:
+            UserError: values that do not fit together.
+        """
+        return env_config(self.preset, **{**self.env_overrides(), **overrides})
 
     def to_yaml(self) -> str:
         """All keys with their values, one a line, in the order of this class."""

@@ -20,6 +20,7 @@ from sea_dbs.checkpoint import POLICY
 from sea_dbs.closed_loop import BLIND, Played, decisions_on, label, shown
 from sea_dbs.config import TrainConfig, config_from_mapping
 from sea_dbs.controllers import (
+    FEEDBACK,
     NAMES,
     Controller,
     Periodic,
@@ -28,11 +29,12 @@ from sea_dbs.controllers import (
     make_controller,
     split_name,
 )
-from sea_dbs.evaluation_rows import Episode, settle_steps, table_row
+from sea_dbs.evaluation_rows import Episode, percent_of_untreated, settle_steps, table_row
 from sea_dbs.files import atomic_write, atomic_write_bytes, prepare_output_dir, read_json, sha256_file, write_json
 from sea_dbs.manifest import machine
 from sea_dbs.rollout import Env, begin, rollout
 from sea_dbs.seeds import held_out_seeds, search_seeds
+from sea_dbs.statistics import interval, iqm
 from sea_dbs.train import make_env
 
 EVALUATION = "evaluation.json"
@@ -40,6 +42,7 @@ PARTIAL = "episodes.partial.json"  # finished episodes of an evaluation that was
 SEEN = "seen.partial.npy"  # what its policy saw
 KNOWN = (*NAMES, "policy")
 LOCKSTEP = 8  # environments at once
+DEFAULT = ("never", "always", "periodic", "random")  # beside the policy
 RATE_SHARES = (1.0, 0.8, 0.6, 0.4, 0.2)  # of the policy's pulse rate, searched for the best periodic train
 
 EnvFactory = Callable[[TrainConfig], Env]
@@ -49,16 +52,27 @@ EnvFactory = Callable[[TrainConfig], Env]
 class Plan:
     """What is evaluated: on ``seeds`` held-out plants, ``steps`` decisions each."""
 
-    controllers: tuple[str, ...] = ("never", "always", "periodic", "random", "on-off", "policy")
+    controllers: tuple[str, ...] = ()  # empty: never, always, periodic, random, policy, and on-off where beta is seen
     seeds: int = 10
     steps: int | None = None  # None: the episode length of the run
     search_seeds: int = 3  # plants of the search for the best periodic train
 
+    def for_run(self, config: TrainConfig) -> Plan:
+        """The plan with the controllers that are compared if none is named."""
+        if self.controllers:
+            return self
+        sees_beta = config.world().view != "timing"
+        return replace(self, controllers=(*DEFAULT, "on-off", "policy") if sees_beta else (*DEFAULT, "policy"))
+
     def check(self, config: TrainConfig) -> None:
         """Raise UserError for an unknown controller, or a number out of range."""
+        sees_beta = config.world().view != "timing"
         for name in self.controllers:
-            if name.partition(":")[0] not in KNOWN:
+            kind = name.partition(":")[0]
+            if kind not in KNOWN:
                 raise UserError(f"unknown controller '{name}': choose from {', '.join(KNOWN)}")
+            if kind in FEEDBACK and not sees_beta:
+                raise UserError(f"'{kind}' reads the newest beta, which the preset '{config.preset}' does not show")
             if name == "replayed" and self.seeds < 2:
                 raise UserError(
                     "'replayed' plays the policy's decisions on another plant: 2 --seeds or more are needed"
@@ -96,6 +110,7 @@ def evaluate(
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     config = config_from_mapping(policy.spec["config"], str(run / POLICY))
+    plan = plan.for_run(config)
     plan.check(config)
     steps = plan.steps or config.episode_steps or 0
     config = config_from_mapping({**config.model_dump(), "episode_steps": steps}, "the evaluation")
@@ -205,6 +220,7 @@ def _run_plan(bench: Bench, plan: Plan, policy: TorchPolicy) -> tuple[list[dict[
     if {"policy", "replayed"} & set(plan.controllers):
         with_policy, seen = bench.watch(policy, seeds)
     duty = float(np.mean([episode.mean_duty() for episode in with_policy])) if with_policy else 0.5
+    world = config.world()
 
     rows, episodes = [], []
     for name in plan.controllers if "never" in plan.controllers else ("never", *plan.controllers):
@@ -218,16 +234,33 @@ def _run_plan(bench: Bench, plan: Plan, policy: TorchPolicy) -> tuple[list[dict[
             case "periodic":
                 ran = bench.run(best_periodic(bench, plan, duty), seeds)
             case _:
-                ran = bench.run(make_controller(name, slots, slot_us, duty=duty), seeds)
+                ran = bench.run(make_controller(name, slots, slot_us, duty=world.share_asked(duty)), seeds)
         row = table_row(name if name == "policy" else split_name(name)[0], ran, untreated, config)
         rows.append(row)
         episodes += ran
         if name == "policy":
             blind = [_blind(bench, policy, mode, seen, ran) for mode in BLIND if mode != "other" or len(seen) > 1]
-            row["label"] = label(row["duty"], *_outcome(ran), [_outcome(one) for one in blind])
+            row["label"] = label(row["duty"] * world.gap_slots, *_outcome(ran), [_outcome(one) for one in blind])
             rows += [table_row("policy, silenced", one, untreated, config) for one in blind]
             episodes += [episode for one in blind for episode in one]
+    if with_policy:
+        for row in rows:
+            if row["controller"] != "policy":
+                own = [one for one in episodes if one.controller == row["detail"]]
+                row["policy_below_points"] = policy_below(with_policy, own, untreated, config)
     return rows, episodes
+
+
+def policy_below(
+    policy: Sequence[Episode], other: Sequence[Episode], untreated: Sequence[Episode], config: TrainConfig
+) -> dict[str, Any]:
+    """By how much the policy's beta lies below another controller's on the same plants, % of untreated beta.
+
+    ``iqm`` over plants of the paired difference, and its 95 % bootstrap interval (None for one plant).
+    """
+    own, theirs = percent_of_untreated(policy, untreated, config), percent_of_untreated(other, untreated, config)
+    below = np.array(theirs) - np.array(own)
+    return {"iqm": iqm(below), "ci95": interval(below)}
 
 
 def _blind(

@@ -58,6 +58,13 @@ def settle_steps(config: TrainConfig) -> int:
     return math.ceil(span_ms * (config.stim_hz or 0) / (1000.0 * (config.slots or 1)) - 1e-9)
 
 
+def percent_of_untreated(episodes: Sequence[Episode], untreated: Sequence[Episode], config: TrainConfig) -> list[float]:
+    """P_beta after settling, % of the same plant's without stimulation."""
+    first = settle_steps(config) + 1
+    pairs = zip(episodes, untreated, strict=True)
+    return [100.0 * float(np.mean(a.P_beta[first:])) / float(np.mean(b.P_beta[first:])) for a, b in pairs]
+
+
 def table_row(
     controller: str, episodes: Sequence[Episode], untreated: Sequence[Episode], config: TrainConfig
 ) -> dict[str, Any]:
@@ -70,7 +77,7 @@ def table_row(
     settled = settle_steps(config)
     beta = [float(np.mean(one.P_beta[settled + 1 :])) for one in episodes]
     without = [float(np.mean(one.P_beta[settled + 1 :])) for one in untreated]
-    percent = [100.0 * a / b for a, b in zip(beta, without, strict=True)]
+    percent = percent_of_untreated(episodes, untreated, config)
     reward = [one.mean_reward() for one in episodes]
     steps = len(episodes[0].reward)
     seconds = steps * (config.slots or 0) / (config.stim_hz or 1)

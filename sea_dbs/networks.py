@@ -195,6 +195,21 @@ class TinyActor(nn.Module):
         return cast(Tensor, self.layers(trace).reshape(-1, self.slots, 2))
 
 
+class LinearActor(nn.Module):
+    """One linear map, the least of all: two logits a slot, each a weighted sum of the raw observation.
+
+    (n, n_obs) -> (n, slots, 2). What `sea_dbs.evolution` searches: a filter over the last slots.
+    """
+
+    def __init__(self, n_obs: int, slots: int) -> None:
+        super().__init__()
+        self.slots = slots
+        self.head = nn.Linear(n_obs, slots * 2)
+
+    def forward(self, observation: Tensor) -> Tensor:
+        return cast(Tensor, self.head(observation.to(self.head.weight.dtype)).reshape(-1, self.slots, 2))
+
+
 class StateActionNetwork(nn.Module):
     """A number for a state and an action: the critic Q(s, a), and the reward model f(s, a) of Eq. 8. -> (n,).
 
@@ -260,6 +275,7 @@ class RecurrentCritic(nn.Module):
 
 ACTORS: dict[str, Callable[[int, int], nn.Module]] = {
     "compact": CompactActor,
+    "linear": LinearActor,
     "paper": PaperActor,
     "recurrent": RecurrentActor,
     "small": SmallActor,
@@ -268,7 +284,7 @@ ACTORS: dict[str, Callable[[int, int], nn.Module]] = {
 
 
 def build_actor(name: str, n_obs: int, slots: int) -> nn.Module:
-    """An actor by its name: ``compact``, ``small``, ``tiny``, ``paper`` or ``recurrent``."""
+    """An actor by its name: ``compact``, ``small``, ``tiny``, ``linear``, ``paper`` or ``recurrent``."""
     return ACTORS[name](n_obs, slots)
 
 

@@ -52,8 +52,10 @@ class RunLog:
         self.board.close()
         self.stream.close()
 
-    def write(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        """One line an environment step; their mean goes to TensorBoard and to the progress bar.
+    def write(self, lines: Sequence[Mapping[str, Any]], steps: int = 0) -> None:
+        """Some lines, by default one an environment step; their mean goes to TensorBoard and to the progress bar.
+
+        ``steps``: the environment steps that they stand for.
 
         Raises:
             UserError: the disk is full.
@@ -70,7 +72,7 @@ class RunLog:
             for key, value in means.items():
                 self.board.add_scalar(key, value, last)
         state = f"P_beta {means['P_beta']:.0f}  reward {means['reward']:+.2f}  duty {means['duty']:.2f}"
-        self.progress.update(len(lines), state)
+        self.progress.update(steps or len(lines), state)
 
     def sync(self) -> None:
         """Bring everything to the disk, before a checkpoint says that it is there."""

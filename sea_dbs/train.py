@@ -71,6 +71,8 @@ def train(
     """
     open_run(config, run, resume=resume, overwrite=overwrite)
     deterministic_torch()
+    if config.learner == "evolution":
+        return _evolve(config, run, quiet)
     if config.learner != "sea-dbs":
         return _train_outsider(config, run, env_factory, quiet)
     trainer = Trainer(config, env_factory)
@@ -193,3 +195,15 @@ def _train_outsider(config: TrainConfig, run: Path, env_factory: MakeVector, qui
     checkpoint.save_policy(run, actor, spec)
     _manifest(run, spec, config, total, parameter_count(actor), wall_s, finished=True)
     return TrainResult(run, done, wall_s)
+
+
+def _evolve(config: TrainConfig, run: Path, quiet: bool) -> TrainResult:
+    """Search with an evolution strategy, or go on with a search."""
+    need("train", "cmaes", "tensorboard")
+    from sea_dbs.evolution.run import evolve
+
+    actor, done, wall_s = evolve(config, run, quiet=quiet)
+    spec = policy_spec(config, int(config.n_obs or 0), int(config.slots or 0), done)
+    checkpoint.save_policy(run, actor, spec)
+    _manifest(run, spec, config, done, parameter_count(actor), wall_s, finished=True)
+    return TrainResult(run, done, round(wall_s, 3))

@@ -17,6 +17,7 @@ VARIANTS: dict[str, dict[str, str]] = {
     "ppo": {"learner": "ppo"},
     "dqn": {"learner": "dqn"},
     "qr-dqn": {"learner": "qr-dqn"},
+    "evolution": {"learner": "evolution", "actor": "linear"},
 }
 NEED_MODEL = ("sea-dbs", "pm-only")
 

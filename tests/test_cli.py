@@ -67,7 +67,7 @@ def test_readme_names_every_command() -> None:
         (("report", "nowhere"), "nowhere"),
         (("board", "host", "--policy", "nowhere"), "nowhere"),
         (("demo", "--config", "demo", "episodes=-1", "--out", "x"), "episodes"),
-        (("evaluate", "nowhere", "--controllers", ",", "--out", "x"), "--controllers is empty"),
+        (("evaluate", "nowhere", "--controllers", ",", "--out", "x"), "--controllers names none"),
         (("foresight", "--rate", "200", "--out", "x"), "--rate is 200: from 2 to 130 are allowed"),
         (("foresight", "--segment-ms", "20.13", "--out", "x"), "--segment-ms is 20.13: a multiple of 0.02"),
         (("session",), "missing option '--out': see 'sea-dbs session --help'"),

@@ -121,6 +121,32 @@ def test_stop_and_hello_work_for_anybody() -> None:
     assert wire.client().hello().state == State.IDLE
 
 
+@pytest.mark.parametrize("key", [KEY, None], ids=["key", "bench mode"])
+def test_stop_is_acknowledged_after_a_handshake_that_was_cut_short(
+    key: DeviceKey | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C between HELLO and its answer: the board is in a session that this host never heard of."""
+    wire = Wire(key)
+    client = wire.client(key)
+    client.hello()
+    client.arm()
+    order(client)
+    wire.core.advance(400_000)  # the lease ends
+    read = client.link.read
+
+    def interrupted(timeout_s: float) -> bytes:
+        read(timeout_s)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(client.link, "read", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        client.hello()
+    monkeypatch.setattr(client.link, "read", read)
+    client.stop()
+    status = client.status()
+    assert (status.state, status.cause) == (State.IDLE, Cause.STOPPED)
+
+
 def test_unsigned_orders_are_counted_and_unanswered() -> None:
     wire = Wire()
     client = armed(wire)

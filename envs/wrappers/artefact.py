@@ -72,7 +72,7 @@ class SpikeArtefact(Layer):
     def _measured(self) -> Observation:
         base, c = self._base, self._base.config
         found = recorded_spikes(base.spikes, base.pulse_samples, self._hidden, self._spurious)
-        if c.view == "slots":
+        if c.view != "trace":
             return base.slots_seen(found)
         window, stride = round(c.window_ms / c.dt_ms), round(c.stride_ms / c.dt_ms)
         starts = base.ready().sample - window - np.arange(c.n_obs - 1, -1, -1) * stride

@@ -13,7 +13,7 @@ from envs.errors import UserError
 from sea_dbs.benchmark.jobs import Job
 from sea_dbs.benchmark.play import CONTINUOUS
 from sea_dbs.config import ENV_KEYS, TrainConfig, load_config
-from sea_dbs.controllers.catalogue import read_tuned
+from sea_dbs.controllers.catalogue import FEEDBACK, read_tuned
 from sea_dbs.files import read_json
 from sea_dbs.seeds import HELD_OUT
 from sea_dbs.tasks import Task, find_task
@@ -24,7 +24,6 @@ SUITES: dict[str, tuple[str, ...]] = {
     "efficient": ("efficient-0.5", "efficient-1", "efficient-2", "efficient-1-lfp"),
     "robust": ("realtime", "realtime-lfp", "healthy", "drift", "cohort"),
 }
-FEEDBACK = ("on-off", "dual-threshold", "proportional", "pi")  # thresholds in GPi beta
 FIXED = ("never", "always", CONTINUOUS)
 LEARNED = ("sea-dbs", "gs-only", "pm-only", "ddpg", "ppo")
 ONE_SLOT = ("dqn", "qr-dqn")  # where the action is one slot

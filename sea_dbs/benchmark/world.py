@@ -70,7 +70,7 @@ MakeWorld = Callable[[EnvConfig, int, Sequence[Patient]], Any]
 def settled_steps(config: EnvConfig) -> int:
     """Decisions until the observation holds nothing of the time before the first one."""
     span = config.window_ms + (config.n_obs - 1) * config.stride_ms
-    if config.view == "slots":
+    if config.view != "trace":
         span = max(config.window_ms, config.n_obs * config.slot_ms)
     return math.ceil(span / config.decision_ms - 1e-9)
 

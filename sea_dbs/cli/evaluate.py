@@ -23,10 +23,11 @@ def evaluate(
         typer.Option(
             "--controllers",
             metavar="LIST",
-            help="Comma-separated, in the table's order: never, always, periodic, random, replayed, on-off, "
+            help="Comma-separated, in the table's order; empty: never, always, periodic, random, on-off where it "
+            "sees beta, policy. All: never, always, periodic, random, replayed, on-off, "
             "dual-threshold, proportional, pi, pattern:FILE, policy; KIND:FILE takes what 'sea-dbs tune' found.",
         ),
-    ] = "never,always,periodic,random,on-off,policy",
+    ] = "",
     seeds: Annotated[int, typer.Option("--seeds", help="Number of held-out plants.")] = 10,
     steps: Annotated[int | None, typer.Option("--steps", help="Decisions on each; default: the run's episode.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an evaluation that was stopped.")] = False,
@@ -38,7 +39,8 @@ def evaluate(
     nothing by that is called open-loop, one that stimulates over 95 % of the slots constant stimulation. "random" has
     the policy's duty, "replayed" its decisions on another plant; "periodic" is the best regular train with no more
     pulses than the policy gives. "error" is beta above the 75th percentile of healthy beta, untreated = 100 %; "above"
-    the share of decisions there.
+    the share of decisions there; "policy below it" by how many points of untreated beta the policy is lower, plant by
+    plant, with its 95 % interval.
     """
     from envs.errors import UserError
     from sea_dbs.extras import need
@@ -48,12 +50,20 @@ def evaluate(
     from sea_dbs.evaluate import Plan
     from sea_dbs.evaluate import evaluate as run_evaluation
 
-    if not any(name.strip() for name in controllers.split(",")):
-        raise UserError("--controllers is empty: name at least one, such as never, periodic, on-off, pi, policy")
+    if controllers and not any(name.strip() for name in controllers.split(",")):
+        raise UserError("--controllers names none: name at least one, such as never, periodic, on-off, pi, policy")
     plan = Plan(tuple(name.strip() for name in controllers.split(",") if name.strip()), seeds, steps)
     result = run_evaluation(run, out, plan, overwrite=overwrite, resume=resume)
     print_table(result["rows"])
     typer.echo(f"written: {out}")
+
+
+def _points(below: dict[str, Any] | None) -> str:
+    """A paired difference with its interval."""
+    if below is None:
+        return ""
+    bounds = below["ci95"]
+    return f"{below['iqm']:+.1f}" + ("" if bounds is None else f" ({bounds[0]:+.1f} to {bounds[1]:+.1f})")
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
@@ -72,6 +82,7 @@ def print_table(rows: list[dict[str, Any]]) -> None:
         "charge, % of 130 Hz",
         "error, %",
         "above, %",
+        "policy below it, points",
     ):
         table.add_column(column, justify="right")
     table.add_column("what it is")
@@ -88,6 +99,7 @@ def print_table(rows: list[dict[str, Any]]) -> None:
             f"{row['charge_percent_of_130Hz']:.0f}",
             "" if row["tracking_error_percent"] is None else f"{row['tracking_error_percent']:.0f}",
             f"{row['time_above_target_percent']:.0f}",
+            _points(row.get("policy_below_points")),
             row["label"],
         )
-    Console(width=None if Console().is_terminal else 140).print(table)
+    Console(width=None if Console().is_terminal else 160).print(table)

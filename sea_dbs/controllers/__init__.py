@@ -9,6 +9,7 @@ from __future__ import annotations
 from sea_dbs.controllers.base import Action, Controller, Observation, Policy, check_observation, decide
 from sea_dbs.controllers.catalogue import (
     CLASSICAL,
+    FEEDBACK,
     HEALTHY_P75,
     KINDS,
     NAMES,
@@ -25,6 +26,7 @@ from sea_dbs.controllers.policy import TorchPolicy
 
 __all__ = [
     "CLASSICAL",
+    "FEEDBACK",
     "HEALTHY_P75",
     "KINDS",
     "NAMES",

@@ -66,8 +66,9 @@ KINDS: dict[str, dict[str, Parameter]] = {
     },
 }
 
+FEEDBACK = ("on-off", "dual-threshold", "proportional", "pi")  # they read the newest beta
 NEED_FILE = ("replayed", "pattern")  # names that mean nothing without a file
-CLASSICAL = ("never", "always", "periodic", "random", "on-off", "dual-threshold", "proportional", "pi")
+CLASSICAL = ("never", "always", "periodic", "random", *FEEDBACK)
 NAMES = (*CLASSICAL, *NEED_FILE)
 TUNED = "tuned.json"  # what `sea-dbs tune` writes
 

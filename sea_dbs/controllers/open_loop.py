@@ -125,7 +125,7 @@ class Pattern(_OpenLoop):
         slots: slots of a decision.
         slot_us: length of a slot in µs.
         mask: the pattern's slots, each 0 or 1; it need not have the length of a decision.
-        slot_hz: the slot rate that the pattern was made for; None: any.
+        slot_hz: the slot rate that the pattern was made for, or a whole fraction of the present one; None: any.
 
     Raises:
         UserError: an empty mask, values other than 0 and 1, or a pattern made for another slot rate.
@@ -138,11 +138,13 @@ class Pattern(_OpenLoop):
         if not bits or set(bits) - {"0", "1"}:
             raise UserError(f"the pattern '{bits[:60]}' is no mask: one slot or more, each 0 or 1, is expected")
         own_hz = 1e6 / float(slot_us)
-        if slot_hz is not None and abs(slot_hz - own_hz) > 1e-3 * own_hz:  # sessions round a slot to whole µs
+        finer = 1 if slot_hz is None else max(1, round(own_hz / slot_hz))  # slots in one of the pattern's
+        if slot_hz is not None and abs(finer * slot_hz - own_hz) > 1e-3 * own_hz:  # sessions round a slot to whole µs
             raise UserError(f"the pattern was made for slots of {slot_hz:g} Hz, these are slots of {own_hz:g} Hz")
-        self.mask = np.array([bit == "1" for bit in bits], np.int8)
+        self.mask = np.zeros(finer * len(bits), np.int8)
+        self.mask[::finer] = [bit == "1" for bit in bits]
         tag = hashlib.sha256(bits.encode()).hexdigest()[:6]
-        super().__init__(f"pattern {self.mask.mean() * own_hz:.4g} Hz ({len(bits)} slots, {tag})", slots)
+        super().__init__(f"pattern {self.mask.mean() * own_hz:.4g} Hz ({len(self.mask)} slots, {tag})", slots)
         self.slot = 0
 
     def init_state(self, n: int = 1) -> None:

@@ -1,0 +1,89 @@
+"""A search as a training run: its folder, its metrics, and its policy as an actor that everything else can use."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from envs.errors import UserError
+from sea_dbs import checkpoint
+from sea_dbs.config import TrainConfig
+from sea_dbs.evolution.search import Evolution, Generation
+from sea_dbs.networks import LinearActor
+from sea_dbs.runlog import RunLog
+
+
+def evolve(config: TrainConfig, run: Path, *, quiet: bool) -> tuple[nn.Module, int, float]:
+    """Search, or go on with a search; a checkpoint follows each generation.
+
+    Returns:
+        The policy, environment steps, wall seconds over all processes of the run.
+
+    Raises:
+        UserError: an unreadable checkpoint, or one of another run; the disk is full.
+    """
+    costs, before_s = _done(run, config)
+    search = Evolution(config, costs)
+    total, size = search.steps_a_generation * config.generations, search.steps_a_generation
+    began = time.monotonic() - before_s
+    with RunLog(run, size * len(costs), total, quiet=quiet) as log:
+        for generation in search.generations():
+            log.write([_line(generation, size, config)], size)
+            log.sync()
+            _save(run, config, search, time.monotonic() - began)
+    _save(run, config, search, time.monotonic() - began)
+    return actor_of(search.weights()), total, time.monotonic() - began
+
+
+def actor_of(weights: NDArray[np.float64]) -> LinearActor:
+    """The linear policy with these weights, (n_obs + 1,), as an actor: "no pulse" stands at 0."""
+    actor = LinearActor(len(weights) - 1, 1)
+    with torch.no_grad():
+        actor.head.weight.zero_()
+        actor.head.bias.zero_()
+        actor.head.weight[1] = torch.from_numpy(weights[:-1])
+        actor.head.bias[1] = float(weights[-1])
+    return actor.eval()
+
+
+def _save(run: Path, config: TrainConfig, search: Evolution, wall_s: float) -> None:
+    content = {"config_sha256": config.sha256(), "costs": np.array(search.costs), "wall_s": wall_s}
+    checkpoint.save(run / checkpoint.CHECKPOINT, content)
+
+
+def _done(run: Path, config: TrainConfig) -> tuple[list[NDArray[np.float64]], float]:
+    """Costs of the generations that are done, and the time they took (s)."""
+    path = run / checkpoint.CHECKPOINT
+    if not path.exists():
+        return [], 0.0
+    state: dict[str, Any] = checkpoint.load(path)
+    costs = state.get("costs")
+    if state.get("config_sha256") != config.sha256():
+        raise UserError(f"{path} belongs to a run with other values than the config beside it")
+    if not isinstance(costs, np.ndarray) or costs.shape[1:] != (config.population,) or not np.isfinite(costs).all():
+        raise UserError(f"{path} does not hold the costs of a search with population {config.population}")
+    return list(costs), float(state["wall_s"])
+
+
+def _line(done: Generation, size: int, config: TrainConfig) -> dict[str, Any]:
+    """A generation's line of metrics.jsonl, means over its candidates; ``best``: the cheapest of them."""
+    best = int(np.argmin(done.cost))
+    return {
+        "step": (done.number + 1) * size,
+        "episode": done.number,
+        "env": 0,
+        "P_beta": float(np.nanmean(done.beta)),
+        "reward": -float(done.cost.mean()),
+        "duty": float(np.nanmean(done.pulse_hz)) / float(config.stim_hz or 1.0),
+        "cost": float(done.cost.mean()),
+        "best_cost": float(done.cost[best]),
+        "best_beta_percent": float(done.beta_percent[best]),
+        "best_pulse_hz": float(done.pulse_hz[best]),
+        "diverged": done.diverged,
+    }

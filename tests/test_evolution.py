@@ -1,0 +1,279 @@
+"""The search of timing policies: its plants are the environment's, a stopped search repeats, what it finds is a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from envs import make_env
+from envs.config import env_config
+from envs.errors import UserError
+from envs.registration import base_env
+from export.policy import OnnxPolicy
+from export.run import export_run
+from firmware_bridge.plan import SessionPlan, prepare
+from sea_dbs import checkpoint
+from sea_dbs.config import TrainConfig, load_config
+from sea_dbs.controllers import Pattern, Periodic, TorchPolicy
+from sea_dbs.evaluate import Plan, evaluate
+from sea_dbs.evolution.kernels import Candidates
+from sea_dbs.evolution.plants import World
+from sea_dbs.evolution.run import actor_of
+from sea_dbs.evolution.search import BUDGET_PRICE, Evolution
+from sea_dbs.rollout import begin, rollout
+from sea_dbs.runlog import METRICS, RunLog, read_metrics
+from sea_dbs.seeds import training_seed
+from sea_dbs.train import train
+from tests.session_tools import make_export
+
+SEED = 11
+
+
+def tiny(**more: Any) -> TrainConfig:
+    """A search of three generations of four candidates."""
+    small = {"generations": 3, "population": 4, "candidate_plants": 2, "candidate_s": 3.0, **more}
+    return load_config("timing", [f"{key}={value}" for key, value in small.items()])
+
+
+def candidate(hz: float = 45.0) -> tuple[Candidates, NDArray[np.float64]]:
+    """A candidate that reads the GPi and its own pulses."""
+    config = env_config("timing")
+    found = Candidates(config.n_obs, config.slot_ms)
+    values = found.regular(hz) + np.random.default_rng(3).normal(0.0, 0.4, found.size)
+    return found, found.weights(values)
+
+
+def test_a_lane_of_the_search_is_the_environment() -> None:
+    """The same policy on the same plant, through the environment and through the search: the same pulses and beta."""
+    config = env_config("timing", episode_steps=1170)
+    _, weights = candidate()
+    world = World(config, 3.0)
+    found = world.play(np.stack([weights, 0.0 * weights]), [SEED, SEED + 1])
+    policy = TorchPolicy(actor_of(weights), {"n_obs": config.n_obs, "slots": 1})
+    for plant in range(2):
+        env = make_env("timing", episode_steps=1170)
+        start = begin([env], [SEED + plant])
+        policy.init_state(1)
+        infos = [step.infos[0] for step in rollout([env], policy, 1170, start=start)]
+        assert found.pulse_hz[0, plant] * 3.0 == pytest.approx(sum(info["pulses"] for info in infos))
+        assert 60 < sum(info["pulses"] for info in infos) < 300
+        every = [info["P_beta_last"] for info in infos][38::39]  # 100 ms are 39 slots
+        assert found.beta[0, plant] == pytest.approx(np.mean(every[19:]), rel=1e-9)  # windows that begin at 1 s
+    assert (found.pulse_hz[1] == 0.0).all()
+    assert world.untreated([SEED, SEED + 1]) == pytest.approx(found.beta[1], rel=1e-12)
+
+
+def test_a_plant_that_diverges_leaves_the_others_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A policy that pulses as often as it can, with pulses too strong for the plant, beside one that never does."""
+    config = env_config("timing", precision="float32", amplitude_uA_cm2=400.0)
+    world = World(config.model_copy(update={"amplitude_uA_cm2": 5000.0}), 3.0)
+    never, always = np.zeros(config.n_obs + 1), np.zeros(config.n_obs + 1)
+    always[-1] = 1.0
+    found = world.play(np.stack([always, never]), [SEED])
+    assert np.isnan(found.beta[0, 0])
+    assert np.isnan(found.pulse_hz[0, 0])
+    alone = World(config, 3.0).play(never[None], [SEED])
+    assert found.beta[1, 0] == alone.beta[0, 0]
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=40), st.integers(1, 6))
+@settings(max_examples=25, deadline=None)
+def test_pulses_keep_their_distance(wanted: list[bool], gap: int) -> None:
+    env = base_env(make_env("timing", gap_slots=max(gap, 3), settle_ms=1100.0, dt_ms=0.02))
+    gap = env.config.gap_slots
+    env.reset(seed=1)
+    given_, due = [], 0
+    for slot, bit in enumerate(wanted):
+        observation, *_, info = env.step(np.array([bit], np.int8))
+        assert info["pulses"] == int(bit and slot >= due)
+        if info["pulses"]:
+            due = slot + gap
+        given_.append(info["pulses"])
+    half = env.config.n_obs // 2
+    assert observation[half:].tolist() == ([0.0] * half + given_)[-half:]
+
+
+def test_the_observation_is_the_rate_of_each_slot() -> None:
+    env = base_env(make_env("timing"))
+    observation, _ = env.reset(seed=SEED)
+    half = env.config.n_obs // 2
+    assert observation.shape == (160,)
+    assert not observation[half:].any()
+    counts = []
+    for slot in range(half):
+        before = env.ready().sample
+        observation, *_ = env.step(np.array([slot % 9 == 0], np.int8))
+        after = env.ready().sample
+        at = env.spikes[:, 0]
+        counts.append(((at >= before) & (at < after)).sum() / (10 * (after - before) * 0.02e-3) / 100.0)
+    assert observation[:half] == pytest.approx(np.array(counts, np.float32))
+    assert observation[half:].tolist() == [float(slot % 9 == 0) for slot in range(half)]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"gap_slots": 2}, "up to 195 Hz: at most 185 Hz"),
+        ({"n_obs": 161}, "even n_obs"),
+        ({"noise_sd": 0.1}, "noise_sd 0"),
+        ({"slots": 2}, "needs slots 1"),
+        ({"reward_signal": "mean"}, "allowed is 'newest'"),
+    ],
+)
+def test_what_does_not_fit_the_view_is_one_sentence(change: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        env_config("timing", **change)
+
+
+def test_a_random_train_asks_for_what_the_gap_takes() -> None:
+    config = env_config("timing")
+    asked = config.share_asked(0.2)
+    mask = np.random.default_rng(0).random(400_000) < asked
+    given_, due = 0, 0
+    for slot in np.flatnonzero(mask):
+        if slot >= due:
+            given_, due = given_ + 1, slot + config.gap_slots
+    assert given_ / len(mask) == pytest.approx(0.2, rel=0.01)
+    assert config.share_asked(0.0) == 0.0
+    assert config.share_asked(1.0 / 3.0) == pytest.approx(1.0)
+    assert env_config("paper").share_asked(0.7) == pytest.approx(0.7)
+
+
+def test_a_search_begins_at_the_regular_train_of_its_budget() -> None:
+    config = env_config("timing", precision="float32")
+    found, world = Candidates(config.n_obs, config.slot_ms), World(config, 3.0)
+    for hz in (26.0, 45.5, 78.0):
+        done = world.play(found.weights(found.regular(hz))[None], [SEED])
+        assert hz * 0.8 < done.pulse_hz[0, 0] <= hz * 1.02
+
+
+def test_a_stopped_search_goes_on_as_if_nothing_had_happened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny()
+    whole = train(config, tmp_path / "whole", quiet=True)
+    assert whole.env_steps == 3 * 4 * 2 * 1170
+
+    write = RunLog.write
+
+    def stop(log: RunLog, lines: Any, steps: int = 0) -> None:
+        write(log, lines, steps)
+        if lines[-1]["episode"] == 1:  # its line stands, its checkpoint does not
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunLog, "write", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "cut", quiet=True)
+    monkeypatch.setattr(RunLog, "write", write)
+    assert not (tmp_path / "cut" / "policy.pt").exists()
+    train(config, tmp_path / "cut", resume=True, quiet=True)
+    assert (tmp_path / "cut" / METRICS).read_bytes() == (tmp_path / "whole" / METRICS).read_bytes()
+    assert checkpoint.read_policy(tmp_path / "cut")[0].state_dict().keys()
+    for name in ("head.weight", "head.bias"):
+        a, b = (checkpoint.read_policy(tmp_path / run)[0].state_dict()[name] for run in ("cut", "whole"))
+        assert (a == b).all()
+
+
+def test_costs_count_pulses_above_the_budget(tmp_path: Path) -> None:
+    search = Evolution(tiny(pulse_budget_hz=20))
+    first = next(search.generations())
+    assert first.cost == pytest.approx(first.beta_percent + BUDGET_PRICE * np.maximum(0.0, first.pulse_hz - 20.0))
+    seeds = [training_seed(0, k) for k in range(2)]
+    again = Evolution(tiny(pulse_budget_hz=20))
+    candidates = np.stack(again._ask())
+    played = again.world.play(again.candidates.weights(candidates), seeds)
+    assert 100.0 * (played.beta / again.world.untreated(seeds)).mean(axis=1) == pytest.approx(first.beta_percent)
+
+
+def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path) -> None:
+    config = tiny(generations=1)
+    train(config, tmp_path / "run", quiet=True)
+    state = {"config_sha256": config.sha256(), "costs": np.zeros((1, 7)), "wall_s": 0.0}
+    checkpoint.save(tmp_path / "run" / checkpoint.CHECKPOINT, state)
+    with pytest.raises(UserError, match="population 4"):
+        train(config, tmp_path / "run", resume=True, quiet=True)
+    checkpoint.save(tmp_path / "run" / checkpoint.CHECKPOINT, {**state, "config_sha256": "0"})
+    with pytest.raises(UserError, match="other values"):
+        train(config, tmp_path / "run", resume=True, quiet=True)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("timing") / "run"
+    train(tiny(), folder, quiet=True)
+    return folder
+
+
+def test_what_is_found_is_evaluated_beside_its_own_pulses(run: Path, tmp_path: Path) -> None:
+    result = evaluate(run, tmp_path / "out", Plan(seeds=2, steps=702, search_seeds=1), quiet=True)
+    rows = {row["controller"]: row for row in result["rows"] if row["controller"] != "policy, silenced"}
+    assert set(rows) == {"never", "always", "periodic", "random", "policy"}  # on-off reads beta, which is not shown
+    assert rows["always"]["pulse_hz"] == pytest.approx(130.0, rel=0.01)
+    assert rows["random"]["pulses"] == pytest.approx(rows["policy"]["pulses"], rel=0.25)
+    assert rows["periodic"]["pulses"] <= rows["policy"]["pulses"]
+    below = rows["never"]["policy_below_points"]
+    assert below["ci95"][0] <= below["iqm"] <= below["ci95"][1]
+    own, never = (rows[name]["percent_of_untreated"] for name in ("policy", "never"))
+    assert below["iqm"] == pytest.approx(never - own)
+    written = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert written["rows"] == json.loads(json.dumps(result["rows"]))
+    with pytest.raises(UserError, match="'pi' reads the newest beta, which the preset 'timing' does not show"):
+        evaluate(run, tmp_path / "pi", Plan(("never", "pi", "policy"), 2, 702), quiet=True)
+
+
+def test_what_is_found_is_exported_and_decides_the_same(run: Path, tmp_path: Path) -> None:
+    export_run(run, tmp_path / "export", closed_loop_seeds=0, seconds=1.0, compare_other=False, quiet=True)
+    torch_policy, onnx_policy = TorchPolicy.load(run), OnnxPolicy(tmp_path / "export", "fp32")
+    seen = np.random.default_rng(1).random((500, 160)).astype(np.float32)
+    for policy in (torch_policy, onnx_policy):
+        policy.init_state(500)
+    assert (torch_policy.act(seen) == onnx_policy.act(seen)).all()
+    with pytest.raises(UserError, match=r"slots of 2564 µs: a board takes slots from 5406 µs"):
+        prepare(SessionPlan(out=tmp_path / "session", policy=tmp_path / "export"))
+
+
+def test_metrics_say_what_a_generation_did(run: Path) -> None:
+    lines = read_metrics(run)
+    assert [line["step"] for line in lines] == [9360, 18720, 28080]
+    assert all(line["best_cost"] <= line["cost"] == -line["reward"] for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("given_", "sentence"),
+    [
+        (["preset=paper"], "searches actor=linear of preset=timing, not linear of paper"),
+        (["actor=compact"], "not compact of timing"),
+        (["population=3"], "from 4 up to 1024"),
+        (["candidate_s=2"], "from 3 up to 600"),
+    ],
+)
+def test_settings_that_do_not_fit_are_one_sentence(given_: list[str], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        load_config("timing", given_)
+
+
+def test_a_pattern_of_coarser_slots_keeps_its_times() -> None:
+    """Patterns made for 130 Hz slots stand beside policies of 390 Hz slots."""
+    from fractions import Fraction
+
+    fine = Pattern(1, Fraction(1_000_000, 390), "0110", 130.0)
+    fine.init_state(1)
+    given_ = [int(fine.act(np.zeros((1, 1), np.float32))[0, 0]) for _ in range(24)]
+    assert np.flatnonzero(given_).tolist() == [3, 6, 15, 18]
+    with pytest.raises(UserError, match=r"made for slots of 130 Hz, these are slots of 200 Hz"):
+        Pattern(1, Fraction(5_000), "0110", 130.0)
+    every = Periodic(1, Fraction(1_000_000, 390), 130.0)
+    every.init_state(1)
+    assert [int(every.act(np.zeros((1, 1), np.float32))[0, 0]) for _ in range(6)] == [1, 0, 0, 1, 0, 0]
+
+
+def test_a_session_that_would_leave_samples_out_is_refused(tmp_path: Path) -> None:
+    short = {"slots": 50, "window_ms": 200.0, "stride_ms": 20.0, "n_obs": 10, "settle_ms": 400.0, "episode_steps": 5}
+    export = make_export(tmp_path / "export", short)
+    with pytest.raises(UserError, match=r"holds 10 samples and a decision lasts 50.*let n_obs be 50 or more"):
+        prepare(SessionPlan(out=tmp_path / "session", policy=export))
