@@ -53,6 +53,10 @@ ENV_KEYS = (
 )
 
 
+# Keys that learner=evolution alone reads.
+EVOLUTION_KEYS = ("pulse_budget_hz", "generations", "population", "candidate_plants", "candidate_s", "sigma_0")
+
+
 class TrainConfig(BaseModel):
     """One training run. The defaults are ours; what the paper states stands in the preset ``paper``.
 
@@ -204,7 +208,7 @@ def load_config(source: str | Path | None = None, overrides: Iterable[str] = ())
         key, equals, value = item.partition("=")
         if not equals or not key:
             raise UserError(f"'{item}' is not KEY=VALUE, for example episodes=20")
-        given[key] = _parse_value(value, item)
+        given[key] = parse_value(value, item)
     values = expand_variant({**values, **given}, given)
     return _check(values, "the command line" if overrides else place)
 
@@ -262,7 +266,12 @@ def _parse_yaml(text: str, place: str) -> dict[str, Any]:
     return values
 
 
-def _parse_value(text: str, item: str) -> Any:
+def parse_value(text: str, item: str) -> Any:
+    """A value of the command line, as YAML reads it; ``item`` is named in an error.
+
+    Raises:
+        UserError: it cannot be read.
+    """
     try:
         return load_yaml(text)
     except yaml.YAMLError:

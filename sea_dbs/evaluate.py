@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from envs.errors import UserError
+from envs.patients import Patient
 from sea_dbs import evaluation_figures
 from sea_dbs.checkpoint import POLICY
 from sea_dbs.closed_loop import BLIND, Played, decisions_on, label, shown
 from sea_dbs.config import TrainConfig, config_from_mapping
 from sea_dbs.controllers import (
-    FEEDBACK,
-    NAMES,
     Controller,
     Periodic,
     Replayed,
@@ -29,6 +27,7 @@ from sea_dbs.controllers import (
     make_controller,
     split_name,
 )
+from sea_dbs.evaluation_plan import Plan, other_world
 from sea_dbs.evaluation_rows import Episode, percent_of_untreated, settle_steps, table_row
 from sea_dbs.files import atomic_write, atomic_write_bytes, prepare_output_dir, read_json, sha256_file, write_json
 from sea_dbs.manifest import machine
@@ -40,51 +39,10 @@ from sea_dbs.train import make_env
 EVALUATION = "evaluation.json"
 PARTIAL = "episodes.partial.json"  # finished episodes of an evaluation that was stopped
 SEEN = "seen.partial.npy"  # what its policy saw
-KNOWN = (*NAMES, "policy")
 LOCKSTEP = 8  # environments at once
-DEFAULT = ("never", "always", "periodic", "random")  # beside the policy
 RATE_SHARES = (1.0, 0.8, 0.6, 0.4, 0.2)  # of the policy's pulse rate, searched for the best periodic train
 
 EnvFactory = Callable[[TrainConfig], Env]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is evaluated: on ``seeds`` held-out plants, ``steps`` decisions each."""
-
-    controllers: tuple[str, ...] = ()  # empty: never, always, periodic, random, policy, and on-off where beta is seen
-    seeds: int = 10
-    steps: int | None = None  # None: the episode length of the run
-    search_seeds: int = 3  # plants of the search for the best periodic train
-
-    def for_run(self, config: TrainConfig) -> Plan:
-        """The plan with the controllers that are compared if none is named."""
-        if self.controllers:
-            return self
-        sees_beta = config.world().view != "timing"
-        return replace(self, controllers=(*DEFAULT, "on-off", "policy") if sees_beta else (*DEFAULT, "policy"))
-
-    def check(self, config: TrainConfig) -> None:
-        """Raise UserError for an unknown controller, or a number out of range."""
-        sees_beta = config.world().view != "timing"
-        for name in self.controllers:
-            kind = name.partition(":")[0]
-            if kind not in KNOWN:
-                raise UserError(f"unknown controller '{name}': choose from {', '.join(KNOWN)}")
-            if kind in FEEDBACK and not sees_beta:
-                raise UserError(f"'{kind}' reads the newest beta, which the preset '{config.preset}' does not show")
-            if name == "replayed" and self.seeds < 2:
-                raise UserError(
-                    "'replayed' plays the policy's decisions on another plant: 2 --seeds or more are needed"
-                )
-        slots, slot_us = config.slots or 0, Fraction(1_000_000) / Fraction(config.stim_hz or 0)
-        for name in self.controllers:  # a file that does not fit is found before anything runs
-            if name not in ("policy", "replayed", "periodic", "random"):
-                make_controller(name, slots, slot_us)
-        held_out_seeds(self.seeds)
-        least = settle_steps(config) + 1
-        if self.steps is not None and not least <= self.steps <= 100_000:
-            raise UserError(f"{self.steps} steps were asked for: from {least} to 100000 are allowed with this preset")
 
 
 def evaluate(
@@ -113,18 +71,18 @@ def evaluate(
     plan = plan.for_run(config)
     plan.check(config)
     steps = plan.steps or config.episode_steps or 0
-    config = config_from_mapping({**config.model_dump(), "episode_steps": steps}, "the evaluation")
+    config = other_world(config, plan.world, steps)
     facts = {
         "kind": "evaluation",
         "run": run.name,
         "policy_sha256": sha256_file(run / POLICY),
         "config": config.model_dump(mode="json"),
-        "plan": {**asdict(plan), "controllers": list(plan.controllers), "steps": steps},
+        "plan": {**asdict(plan), "controllers": list(plan.controllers), "world": list(plan.world), "steps": steps},
         "held_out_seeds": held_out_seeds(plan.seeds),
         "machine": machine(),
     }
     prepare_output_dir(out, overwrite=overwrite, resume=resume)
-    bench = Bench(config, steps, out, facts, env_factory, quiet)
+    bench = Bench(config, steps, out, facts, env_factory, quiet, plan.patients())
     rows, episodes = _run_plan(bench, plan, policy)
     result = {**facts, "rows": rows, "episodes": [asdict(episode) for episode in episodes]}
     write_json(out / EVALUATION, result)
@@ -143,8 +101,16 @@ class Bench:
     """Runs controllers on plants, eight at a time, and keeps what is finished for a resumed evaluation."""
 
     def __init__(
-        self, config: TrainConfig, steps: int, out: Path, facts: dict[str, Any], env_factory: EnvFactory, quiet: bool
+        self,
+        config: TrainConfig,
+        steps: int,
+        out: Path,
+        facts: dict[str, Any],
+        env_factory: EnvFactory,
+        quiet: bool,
+        patients: Sequence[Patient] = (),
     ) -> None:
+        self.patients = patients
         self.config = config
         self.steps = steps
         self.path = out / PARTIAL
@@ -193,7 +159,8 @@ class Bench:
         while len(self.envs) < len(seeds):
             self.envs.append(self.env_factory(self.config))
         environments = self.envs[: len(seeds)]
-        start = begin(environments, seeds)
+        whom = [self.patients[seed % len(self.patients)] for seed in seeds] if self.patients else ()
+        start = begin(environments, seeds, patients=whom)
         controller.init_state(len(seeds))
         episodes = [
             Episode(controller.name, seed, P_beta=[float(info["P_beta"])])

@@ -13,6 +13,7 @@ from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
 from envs.errors import UserError
+from envs.patients import Patient
 from sea_dbs.controllers import Action, Controller, Observation
 
 Env = gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]
@@ -52,19 +53,30 @@ def count(envs: Sequence[Env] | Vector) -> int:
     return envs.num_envs if isinstance(envs, VectorEnv) else len(envs)
 
 
-def begin(envs: Sequence[Env] | Vector, seeds: Sequence[int], *, threads: int = PLANT_THREADS) -> Start:
-    """Reset each environment with its seed.
+def begin(
+    envs: Sequence[Env] | Vector,
+    seeds: Sequence[int],
+    *,
+    patients: Sequence[Patient] = (),
+    threads: int = PLANT_THREADS,
+) -> Start:
+    """Reset each environment with its seed, and with its patient where there are some.
 
     Raises:
         UserError: another number of seeds than of environments, or a plant that fails.
     """
     if len(seeds) != count(envs):
         raise UserError(f"{len(seeds)} seeds were given for {count(envs)} environments: one each is needed")
+    if patients and len(patients) != len(seeds):
+        raise UserError(f"{len(patients)} patients were given for {len(seeds)} environments: one each is needed")
     if isinstance(envs, VectorEnv):
+        if patients:
+            raise UserError("patients are given to single environments; a vector environment has its own option")
         observation, info = envs.reset(seed=[int(seed) for seed in seeds])  # type: ignore[arg-type]
         return Start(observation, _split(info, len(seeds)))
     with ThreadPoolExecutor(threads) as pool:
-        pairs = list(pool.map(lambda env, seed: env.reset(seed=int(seed)), envs, seeds))
+        options = [{"patient": one} for one in patients] if patients else [{} for _ in seeds]
+        pairs = list(pool.map(lambda env, seed, more: env.reset(seed=int(seed), options=more), envs, seeds, options))
     return Start(np.stack([obs for obs, _ in pairs]), tuple(info for _, info in pairs))
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from envs import make_env
 from envs.config import env_config
 from envs.errors import UserError
+from envs.patients import Patient
 from envs.registration import base_env
 from export.policy import OnnxPolicy
 from export.run import export_run
@@ -22,7 +23,8 @@ from firmware_bridge.plan import SessionPlan, prepare
 from sea_dbs import checkpoint
 from sea_dbs.config import TrainConfig, load_config
 from sea_dbs.controllers import Pattern, Periodic, TorchPolicy
-from sea_dbs.evaluate import Plan, evaluate
+from sea_dbs.evaluate import evaluate
+from sea_dbs.evaluation_plan import Plan
 from sea_dbs.evolution.kernels import Candidates
 from sea_dbs.evolution.plants import World
 from sea_dbs.evolution.run import actor_of
@@ -277,3 +279,28 @@ def test_a_session_that_would_leave_samples_out_is_refused(tmp_path: Path) -> No
     export = make_export(tmp_path / "export", short)
     with pytest.raises(UserError, match=r"holds 10 samples and a decision lasts 50.*let n_obs be 50 or more"):
         prepare(SessionPlan(out=tmp_path / "session", policy=export))
+
+
+def test_another_world_is_evaluated_by_what_differs(run: Path, tmp_path: Path) -> None:
+    plan = Plan(("never", "policy"), 2, 702, world=("pd=0", "drift=none"))
+    result = evaluate(run, tmp_path / "healthy", plan, quiet=True)
+    healthy = {row["controller"]: row["P_beta_mean"] for row in result["rows"]}
+    assert result["config"]["pd"] == 0.0
+    plan = Plan(("never", "policy"), 2, 702, cohort=True)
+    people = evaluate(run, tmp_path / "people", plan, quiet=True)
+    same = evaluate(run, tmp_path / "same", Plan(("never", "policy"), 2, 702), quiet=True)
+    untreated = [rows[0]["P_beta_mean"] for rows in (people["rows"], same["rows"])]
+    assert healthy["never"] < 0.85 * untreated[1]
+    assert untreated[0] != untreated[1]
+    with pytest.raises(UserError, match=r"--set n_obs=3: KEY=VALUE with one of pd, drift"):
+        evaluate(run, tmp_path / "wrong", Plan(("never", "policy"), 2, 702, world=("n_obs=3",)), quiet=True)
+    with pytest.raises(UserError, match=r"pd=7 in the evaluation is not allowed"):
+        evaluate(run, tmp_path / "wrong", Plan(("never", "policy"), 2, 702, world=("pd=7",)), quiet=True)
+
+
+def test_a_gain_of_the_electrode_changes_no_count_of_spikes() -> None:
+    gains = [Patient(name="loud", electrode_gain=gain, seed=3) for gain in (1.0, 2.0)]
+    seen = [make_env("timing", patient=patient).reset(seed=SEED)[0] for patient in gains]
+    assert (seen[0] == seen[1]).all()
+    lfp = [make_env("timing", patient=patient, obs="lfp").reset(seed=SEED)[0] for patient in gains]
+    assert lfp[1][:80] == pytest.approx(lfp[0][:80] * np.sqrt(2.0), rel=1e-6)

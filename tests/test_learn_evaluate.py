@@ -19,7 +19,8 @@ from sea_dbs.cli.evaluate import print_table
 from sea_dbs.closed_loop import BLIND, CONSTANT, OPEN_LOOP, Played, decisions_on, label, shown
 from sea_dbs.config import load_config
 from sea_dbs.controllers import OnOff
-from sea_dbs.evaluate import PARTIAL, SEEN, Plan, evaluate
+from sea_dbs.evaluate import PARTIAL, SEEN, evaluate
+from sea_dbs.evaluation_plan import Plan
 from sea_dbs.evaluation_rows import settle_steps
 from sea_dbs.networks import CompactActor
 from sea_dbs.seeds import HELD_OUT, SEARCH

@@ -20,7 +20,8 @@ from export.run import export_run
 from firmware_bridge.plan import SessionPlan
 from firmware_bridge.session import run_session
 from sea_dbs.config import load_config
-from sea_dbs.evaluate import Plan, evaluate
+from sea_dbs.evaluate import evaluate
+from sea_dbs.evaluation_plan import Plan
 from sea_dbs.report import chain, headline
 from sea_dbs.report.build import PAGE, build_report
 from sea_dbs.report.find import find

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -94,7 +95,12 @@ class PatientWrapper(Layer):
     def _sensed(self, observation: Observation) -> Observation:
         if self.patient is None or self.patient.electrode_gain == 1.0:
             return observation
-        return (observation * self.patient.electrode_gain).astype(np.float32)
+        gain, config = self.patient.electrode_gain, self._base.config
+        if config.view == "timing":  # of power: spikes are counted all the same, an LFP's amplitude goes with its root
+            scale = np.ones(config.n_obs)
+            scale[: config.n_obs // 2] = 1.0 if config.obs == "gpi" else math.sqrt(gain)
+            return (observation * scale).astype(np.float32)
+        return (observation * gain).astype(np.float32)
 
     def _told(self, info: dict[str, Any]) -> dict[str, Any]:
         if self.patient is None and not self._drifts:

@@ -89,7 +89,8 @@ def _plant(out: Path) -> None:
 
 def _evaluate(out: Path) -> None:
     from sea_dbs.cli.evaluate import print_table
-    from sea_dbs.evaluate import Plan, evaluate
+    from sea_dbs.evaluate import evaluate
+    from sea_dbs.evaluation_plan import Plan
 
     plan = Plan(seeds=EVALUATION_SEEDS, steps=EVALUATION_STEPS)
     print_table(evaluate(out / "run", out / "evaluation", plan, resume=True)["rows"])

@@ -30,6 +30,15 @@ def evaluate(
     ] = "",
     seeds: Annotated[int, typer.Option("--seeds", help="Number of held-out plants.")] = 10,
     steps: Annotated[int | None, typer.Option("--steps", help="Decisions on each; default: the run's episode.")] = None,
+    world: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Another world than the policy was trained in, such as pd=0 or drift=disease; may be repeated.",
+        ),
+    ] = None,
+    cohort: Annotated[bool, typer.Option("--cohort", help="On 20 patients that no training meets.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an evaluation that was stopped.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Empty the folder first.")] = False,
 ) -> None:
@@ -47,12 +56,18 @@ def evaluate(
 
     need("train", "torch")
     need("report", "matplotlib")
-    from sea_dbs.evaluate import Plan
     from sea_dbs.evaluate import evaluate as run_evaluation
+    from sea_dbs.evaluation_plan import Plan
 
     if controllers and not any(name.strip() for name in controllers.split(",")):
         raise UserError("--controllers names none: name at least one, such as never, periodic, on-off, pi, policy")
-    plan = Plan(tuple(name.strip() for name in controllers.split(",") if name.strip()), seeds, steps)
+    plan = Plan(
+        tuple(name.strip() for name in controllers.split(",") if name.strip()),
+        seeds,
+        steps,
+        world=tuple(world or ()),
+        cohort=cohort,
+    )
     result = run_evaluation(run, out, plan, overwrite=overwrite, resume=resume)
     print_table(result["rows"])
     typer.echo(f"written: {out}")
