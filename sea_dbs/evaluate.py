@@ -28,12 +28,11 @@ from sea_dbs.controllers import (
     split_name,
 )
 from sea_dbs.evaluation_plan import Plan, other_world
-from sea_dbs.evaluation_rows import Episode, percent_of_untreated, settle_steps, table_row
+from sea_dbs.evaluation_rows import MOST_VALUES, Episode, compare, rows_beside, settle_steps, table_row
 from sea_dbs.files import atomic_write, atomic_write_bytes, prepare_output_dir, read_json, sha256_file, write_json
 from sea_dbs.manifest import machine
 from sea_dbs.rollout import Env, begin, rollout
 from sea_dbs.seeds import held_out_seeds, search_seeds
-from sea_dbs.statistics import interval, iqm
 from sea_dbs.train import make_env
 
 EVALUATION = "evaluation.json"
@@ -77,14 +76,29 @@ def evaluate(
         "run": run.name,
         "policy_sha256": sha256_file(run / POLICY),
         "config": config.model_dump(mode="json"),
-        "plan": {**asdict(plan), "controllers": list(plan.controllers), "world": list(plan.world), "steps": steps},
+        "plan": {
+            **asdict(plan),
+            "controllers": list(plan.controllers),
+            "world": list(plan.world),
+            "steps": steps,
+            "beside": None if plan.beside is None else plan.beside.name,
+        },
         "held_out_seeds": held_out_seeds(plan.seeds),
         "machine": machine(),
     }
+    beside = [] if plan.beside is None else rows_beside(plan.beside, facts)
     prepare_output_dir(out, overwrite=overwrite, resume=resume)
     bench = Bench(config, steps, out, facts, env_factory, quiet, plan.patients())
     rows, episodes = _run_plan(bench, plan, policy)
-    result = {**facts, "rows": rows, "episodes": [asdict(episode) for episode in episodes]}
+    rows += beside
+    compare(rows)
+    block = math.ceil(steps / MOST_VALUES)
+    result = {
+        **facts,
+        "rows": rows,
+        "decisions_a_value": block,
+        "episodes": [episode.thinned(block) for episode in episodes],
+    }
     write_json(out / EVALUATION, result)
     for name, draw in (
         ("comparison.png", evaluation_figures.comparison),
@@ -210,24 +224,7 @@ def _run_plan(bench: Bench, plan: Plan, policy: TorchPolicy) -> tuple[list[dict[
             row["label"] = label(row["duty"] * world.gap_slots, *_outcome(ran), [_outcome(one) for one in blind])
             rows += [table_row("policy, silenced", one, untreated, config) for one in blind]
             episodes += [episode for one in blind for episode in one]
-    if with_policy:
-        for row in rows:
-            if row["controller"] != "policy":
-                own = [one for one in episodes if one.controller == row["detail"]]
-                row["policy_below_points"] = policy_below(with_policy, own, untreated, config)
     return rows, episodes
-
-
-def policy_below(
-    policy: Sequence[Episode], other: Sequence[Episode], untreated: Sequence[Episode], config: TrainConfig
-) -> dict[str, Any]:
-    """By how much the policy's beta lies below another controller's on the same plants, % of untreated beta.
-
-    ``iqm`` over plants of the paired difference, and its 95 % bootstrap interval (None for one plant).
-    """
-    own, theirs = percent_of_untreated(policy, untreated, config), percent_of_untreated(other, untreated, config)
-    below = np.array(theirs) - np.array(own)
-    return {"iqm": iqm(below), "ci95": interval(below)}
 
 
 def _blind(

@@ -70,9 +70,12 @@ def series(result: dict[str, Any]) -> bytes:
         colour = COLOURS.get(controller, NEUTRAL)
         style: dict[str, Any] = {"color": colour, "linewidth": 2.2 if controller == "policy" else 1.2}
         trace = np.array([one["P_beta"] for one in episodes])
-        beta.plot(range(trace.shape[1]), [iqm(column) for column in trace.T], label=detail, **style)
+        if not episodes:  # a row of another evaluation
+            continue
+        block = result.get("decisions_a_value", 1)
+        beta.plot(block * np.arange(trace.shape[1]), [iqm(column) for column in trace.T], label=detail, **style)
         duties = np.array([one["duty"] for one in episodes])
-        duty.plot(range(1, duties.shape[1] + 1), duties.mean(axis=0), **style)
+        duty.plot(block * np.arange(1, duties.shape[1] + 1), duties.mean(axis=0), **style)
     beta.set_ylabel("P_beta of the observation")
     beta.set_title("Beta over the decisions")
     beta.legend(ncols=2, loc="upper right")

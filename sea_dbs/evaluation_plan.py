@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 from envs.errors import UserError
@@ -31,6 +32,8 @@ class Plan:
     search_seeds: int = 3  # plants of the search for the best periodic train
     world: tuple[str, ...] = ()  # KEY=VALUE: the environment's values where they are other than in training
     cohort: bool = False  # patients that no training meets, one a plant, in place of networks drawn at random
+
+    beside: Path | None = None  # another evaluation of the same plants, whose rows stand beside these
 
     def for_run(self, config: TrainConfig) -> Plan:
         """The plan with the controllers that are compared if none is named."""

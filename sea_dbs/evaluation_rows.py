@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from envs.errors import UserError
 from sea_dbs.closed_loop import CONSTANT, CONSTANT_DUTY, OPEN_LOOP
 from sea_dbs.config import TrainConfig
+from sea_dbs.files import read_json
 from sea_dbs.measures import CONTINUOUS_HZ, field_measures
 from sea_dbs.rollout import Transition
 from sea_dbs.statistics import interval, iqm, surely_greater
 
+MOST_VALUES = 400  # of a series of an episode in evaluation.json
 OPEN_LOOP_BY_DESIGN = ("never", "periodic", "random", "replayed", "pattern", "policy, silenced")
 
 
@@ -42,6 +46,20 @@ class Episode:
         self.charge_nC_cm2.append(float(info["charge_nC_cm2"]))
         self.observed.append(float(transition.observation[k].mean()))
         self.decisions.append("".join(map(str, transition.action[k])))
+
+    def thinned(self, block: int) -> dict[str, Any]:
+        """As a dict, its series as means of ``block`` decisions (pulses and charge: sums); decisions as they are."""
+        own = asdict(self)
+        if block == 1:
+            return own
+        starts = np.arange(0, len(self.reward), block)
+        sizes = np.diff(np.append(starts, len(self.reward)))
+        for name in ("reward", "duty", "observed", "pulses", "charge_nC_cm2", "P_beta"):
+            values = np.asarray(own[name][1:] if name == "P_beta" else own[name], np.float64)
+            total = np.add.reduceat(values, starts)
+            own[name] = (total if name in ("pulses", "charge_nC_cm2") else total / sizes).tolist()
+        own["P_beta"] = [self.P_beta[0], *own["P_beta"]]
+        return own
 
     def mean_duty(self) -> float:
         """Share of slots stimulated over the episode."""
@@ -71,8 +89,8 @@ def table_row(
     """One row: P_beta and its percentage after settling, reward over all decisions, duty, pulses and charge an episode.
 
     ``*_iqm`` is the interquartile mean over plants and ``*_ci95`` its bootstrap interval (None for one plant);
-    ``percent_of_untreated`` compares each plant with itself untreated; the field's measures (`measures.field_measures`)
-    are of the time after settling, but for pulses.
+    ``percent_of_untreated`` compares each plant with itself untreated (``plants`` has it plant by plant); the field's
+    measures (`measures.field_measures`) are of the time after settling, but for pulses.
     """
     settled = settle_steps(config)
     beta = [float(np.mean(one.P_beta[settled + 1 :])) for one in episodes]
@@ -94,6 +112,7 @@ def table_row(
         "P_beta_ci95": interval(beta),
         "percent_of_untreated": iqm(percent),
         "percent_of_untreated_ci95": interval(percent),
+        "plants": {"percent_of_untreated": percent, "pulses": [sum(one.pulses) for one in episodes]},
         "below_untreated": surely_greater(without, beta),
         "reward_mean": float(np.mean(reward)),
         "reward_iqm": iqm(reward),
@@ -112,3 +131,48 @@ def table_row(
         ),
         "label": CONSTANT if duty > CONSTANT_DUTY else OPEN_LOOP if controller in OPEN_LOOP_BY_DESIGN else "",
     }
+
+
+def compare(rows: Sequence[dict[str, Any]]) -> None:
+    """Give each row ``policy_below_points``: by how much the policy's beta lies below it, % of untreated beta.
+
+    ``iqm`` over plants of the paired difference, and its 95 % bootstrap interval (None for one plant). Without a
+    policy among the rows nothing is compared.
+    """
+    policy = next((row for row in rows if row["controller"] == "policy"), None)
+    for row in rows if policy is not None else ():
+        if row is not policy:
+            below = np.subtract(*(one["plants"]["percent_of_untreated"] for one in (row, policy)))
+            row["policy_below_points"] = {"iqm": iqm(below), "ci95": interval(below)}
+
+
+def rows_beside(folder: Path, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of another evaluation, of other slots, on the same plants for as long: but for its policy and never.
+
+    Raises:
+        UserError: it is no evaluation, or one of other plants, or of another length.
+    """
+    path = folder / "evaluation.json" if folder.is_dir() else folder
+    other = read_json(path)
+    if not isinstance(other, dict) or other.get("kind") != "evaluation":
+        raise UserError(f"{path} holds no evaluation: the --out of another 'sea-dbs evaluate' is expected")
+    for what, own, found in (
+        ("held-out plants", facts["held_out_seeds"], other["held_out_seeds"]),
+        ("seconds on each", _seconds(facts), _seconds(other)),
+        ("severity pd", facts["config"]["pd"], other["config"]["pd"]),
+        ("drift", facts["config"]["drift"], other["config"]["drift"]),
+        ("patients of a cohort", facts["plan"]["cohort"], other["plan"].get("cohort", False)),
+    ):
+        if own != found:
+            raise UserError(f"{path} cannot stand beside this evaluation: {what} {found} there, {own} here")
+    kept = [row for row in other["rows"] if not row["controller"].startswith(("never", "policy", "replayed"))]
+    if kept and "plants" not in kept[0]:
+        raise UserError(f"{path} does not say what each plant did: evaluate again with this version")
+    hz = other["config"]["stim_hz"]
+    return [{**row, "detail": f"{row['detail']}, {hz:g} Hz slots"} for row in kept]
+
+
+def _seconds(facts: Mapping[str, Any]) -> float:
+    """Simulated seconds on each plant."""
+    config = facts["config"]
+    return round(float(facts["plan"]["steps"] * config["slots"] / config["stim_hz"]), 6)

@@ -29,6 +29,7 @@ from sea_dbs.evolution.kernels import Candidates
 from sea_dbs.evolution.plants import World
 from sea_dbs.evolution.run import actor_of
 from sea_dbs.evolution.search import BUDGET_PRICE, Evolution
+from sea_dbs.networks import build_actor
 from sea_dbs.rollout import begin, rollout
 from sea_dbs.runlog import METRICS, RunLog, read_metrics
 from sea_dbs.seeds import training_seed
@@ -304,3 +305,29 @@ def test_a_gain_of_the_electrode_changes_no_count_of_spikes() -> None:
     assert (seen[0] == seen[1]).all()
     lfp = [make_env("timing", patient=patient, obs="lfp").reset(seed=SEED)[0] for patient in gains]
     assert lfp[1][:80] == pytest.approx(lfp[0][:80] * np.sqrt(2.0), rel=1e-6)
+
+
+def test_rows_of_other_slots_stand_beside(run: Path, tmp_path: Path) -> None:
+    """A controller that reads beta decides in its own slots: its evaluation is compared plant by plant."""
+    coarse = {"preset": "paper", "slots": 10, "window_ms": 200.0, "stride_ms": 20.0, "n_obs": 10, "settle_ms": 400.0}
+    config = TrainConfig.model_validate({k: v for k, v in coarse.items() if k != "settle_ms"} | {"episode_steps": 9})
+    actor = build_actor("tiny", 10, 10)
+    (tmp_path / "carrier").mkdir()
+    spec = {"actor": "tiny", "n_obs": 10, "slots": 10, "preset": "paper", "step": 0, "config": config.model_dump()}
+    checkpoint.save_policy(tmp_path / "carrier", actor, spec)
+    other = evaluate(tmp_path / "carrier", tmp_path / "other", Plan(("never", "on-off"), 2, 9), quiet=True)
+    own = Plan(("never", "policy"), 2, 702, beside=tmp_path / "other")
+    result = evaluate(run, tmp_path / "out", own, quiet=True)
+    row = next(row for row in result["rows"] if row["controller"] == "on-off")
+    policy = next(row for row in result["rows"] if row["controller"] == "policy")
+    assert row["detail"] == "on-off, 50 Hz slots"
+    below = np.subtract(row["plants"]["percent_of_untreated"], policy["plants"]["percent_of_untreated"])
+    assert row["policy_below_points"]["iqm"] == pytest.approx(below.mean())
+    assert row["plants"] == other["rows"][1]["plants"]
+    assert len(result["episodes"][0]["P_beta"]) == 352  # 702 decisions, two a value, and the reset's
+    own_episodes = [one for one in result["episodes"] if one["controller"] == "policy"]
+    assert [sum(one["pulses"]) for one in own_episodes] == policy["plants"]["pulses"]
+    with pytest.raises(UserError, match=r"seconds on each 1.8 there, 1.9 here"):
+        evaluate(run, tmp_path / "longer", Plan(("policy",), 2, 741, beside=tmp_path / "other"), quiet=True)
+    with pytest.raises(UserError, match="there is no file"):
+        evaluate(run, tmp_path / "none", Plan(("policy",), 2, 702, beside=tmp_path / "nowhere"), quiet=True)

@@ -39,6 +39,12 @@ def evaluate(
         ),
     ] = None,
     cohort: Annotated[bool, typer.Option("--cohort", help="On 20 patients that no training meets.")] = False,
+    beside: Annotated[
+        Path | None,
+        typer.Option(
+            "--beside", metavar="DIR", help="Another evaluation of as many plants and seconds: its rows stand here too."
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an evaluation that was stopped.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Empty the folder first.")] = False,
 ) -> None:
