@@ -140,7 +140,9 @@ def compare(rows: Sequence[dict[str, Any]]) -> None:
     policy among the rows nothing is compared.
     """
     policy = next((row for row in rows if row["controller"] == "policy"), None)
-    for row in rows if policy is not None else ():
+    if policy is None:
+        return
+    for row in rows:
         if row is not policy:
             below = np.subtract(*(one["plants"]["percent_of_untreated"] for one in (row, policy)))
             row["policy_below_points"] = {"iqm": iqm(below), "ci95": interval(below)}
