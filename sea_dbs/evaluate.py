@@ -28,6 +28,7 @@ from sea_dbs.controllers import (
     split_name,
 )
 from sea_dbs.evaluation_plan import Plan, other_world
+from sea_dbs.evaluation_plants import StandsStill
 from sea_dbs.evaluation_rows import MOST_VALUES, Episode, compare, rows_beside, settle_steps, table_row
 from sea_dbs.files import atomic_write, atomic_write_bytes, prepare_output_dir, read_json, sha256_file, write_json
 from sea_dbs.manifest import machine
@@ -171,7 +172,7 @@ class Bench:
 
     def _lockstep(self, controller: Controller, seeds: Sequence[int], steps: int) -> list[Episode]:
         while len(self.envs) < len(seeds):
-            self.envs.append(self.env_factory(self.config))
+            self.envs.append(StandsStill(self.env_factory(self.config), int(self.config.episode_steps or 0)))
         environments = self.envs[: len(seeds)]
         whom = [self.patients[seed % len(self.patients)] for seed in seeds] if self.patients else ()
         start = begin(environments, seeds, patients=whom)
@@ -200,7 +201,8 @@ def _run_plan(bench: Bench, plan: Plan, policy: TorchPolicy) -> tuple[list[dict[
     with_policy: list[Episode] = []
     if {"policy", "replayed"} & set(plan.controllers):
         with_policy, seen = bench.watch(policy, seeds)
-    duty = float(np.mean([episode.mean_duty() for episode in with_policy])) if with_policy else 0.5
+    lived = [episode.mean_duty() for episode in with_policy if not episode.diverged]
+    duty = float(np.mean(lived)) if lived else 0.5
     world = config.world()
 
     rows, episodes = [], []
@@ -221,7 +223,8 @@ def _run_plan(bench: Bench, plan: Plan, policy: TorchPolicy) -> tuple[list[dict[
         episodes += ran
         if name == "policy":
             blind = [_blind(bench, policy, mode, seen, ran) for mode in BLIND if mode != "other" or len(seen) > 1]
-            row["label"] = label(row["duty"] * world.gap_slots, *_outcome(ran), [_outcome(one) for one in blind])
+            own, *others = _outcomes([ran, *blind])
+            row["label"] = label(row["duty"] * world.gap_slots, *own, others)
             rows += [table_row("policy, silenced", one, untreated, config) for one in blind]
             episodes += [episode for one in blind for episode in one]
     return rows, episodes
@@ -247,9 +250,10 @@ def _blind(
     ]
 
 
-def _outcome(episodes: Sequence[Episode]) -> tuple[list[float], list[float]]:
-    """Reward a decision, and pulses, of each plant."""
-    return [one.mean_reward() for one in episodes], [float(sum(one.pulses)) for one in episodes]
+def _outcomes(runs: Sequence[Sequence[Episode]]) -> list[tuple[list[float], list[float]]]:
+    """Reward a decision, and pulses, of each plant that diverged in none of these runs; a pair a run."""
+    good = [k for k in range(len(runs[0])) if not any(run[k].diverged for run in runs)]
+    return [([run[k].mean_reward() for k in good], [float(sum(run[k].pulses)) for k in good]) for run in runs]
 
 
 def best_periodic(bench: Bench, plan: Plan, duty: float) -> Controller:
@@ -263,7 +267,8 @@ def best_periodic(bench: Bench, plan: Plan, duty: float) -> Controller:
     seeds = search_seeds(plan.search_seeds)
 
     def beta(train: Controller) -> float:
-        return float(np.mean([np.mean(one.P_beta[settled + 1 :]) for one in bench.run(train, seeds, steps)]))
+        ran = [one for one in bench.run(train, seeds, steps) if not one.diverged]
+        return float(np.mean([np.mean(one.P_beta[settled + 1 :]) for one in ran])) if ran else math.inf
 
     trains = {share: Periodic(slots, slot_us, float(highest * Fraction(share))) for share in RATE_SHARES}
     if not highest:

@@ -66,7 +66,7 @@ def series(result: dict[str, Any]) -> bytes:
     figure, (beta, duty) = subplots(7.2, 4.8, 2, 1, sharex=True, height_ratios=[2, 1])
     names = {row["detail"]: row["controller"] for row in result["rows"]}
     for detail, controller in names.items():
-        episodes = [one for one in result["episodes"] if one["controller"] == detail]
+        episodes = [one for one in result["episodes"] if one["controller"] == detail and not one["diverged"]]
         colour = COLOURS.get(controller, NEUTRAL)
         style: dict[str, Any] = {"color": colour, "linewidth": 2.2 if controller == "policy" else 1.2}
         trace = np.array([one["P_beta"] for one in episodes])

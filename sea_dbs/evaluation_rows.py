@@ -35,10 +35,12 @@ class Episode:
     charge_nC_cm2: list[float] = field(default_factory=list)
     observed: list[float] = field(default_factory=list)  # mean of the observation decided on, P_beta/1000
     decisions: list[str] = field(default_factory=list)  # the slots as "0110..."
+    diverged: str = ""  # where and when the plant diverged: nothing of the episode is counted
 
     def add(self, transition: Transition, k: int) -> None:
         """Append environment ``k`` of a transition."""
         info = transition.infos[k]
+        self.diverged = str(info.get("diverged", ""))
         self.P_beta.append(float(info["P_beta"]))
         self.reward.append(float(transition.reward[k]))
         self.duty.append(float(info["duty"]))
@@ -76,13 +78,6 @@ def settle_steps(config: TrainConfig) -> int:
     return math.ceil(span_ms * (config.stim_hz or 0) / (1000.0 * (config.slots or 1)) - 1e-9)
 
 
-def percent_of_untreated(episodes: Sequence[Episode], untreated: Sequence[Episode], config: TrainConfig) -> list[float]:
-    """P_beta after settling, % of the same plant's without stimulation."""
-    first = settle_steps(config) + 1
-    pairs = zip(episodes, untreated, strict=True)
-    return [100.0 * float(np.mean(a.P_beta[first:])) / float(np.mean(b.P_beta[first:])) for a, b in pairs]
-
-
 def table_row(
     controller: str, episodes: Sequence[Episode], untreated: Sequence[Episode], config: TrainConfig
 ) -> dict[str, Any]:
@@ -90,12 +85,20 @@ def table_row(
 
     ``*_iqm`` is the interquartile mean over plants and ``*_ci95`` its bootstrap interval (None for one plant);
     ``percent_of_untreated`` compares each plant with itself untreated (``plants`` has it plant by plant); the field's
-    measures (`measures.field_measures`) are of the time after settling, but for pulses.
+    measures (`measures.field_measures`) are of the time after settling, but for pulses. A plant that diverged, here or
+    untreated, is left out of all (None in ``plants``) and counted in ``diverged``.
+
+    Raises:
+        UserError: all plants diverged.
     """
-    settled = settle_steps(config)
+    settled, n = settle_steps(config), len(episodes)
+    good = [k for k in range(n) if not (episodes[k].diverged or untreated[k].diverged)]
+    if not good:
+        raise UserError(f"{episodes[0].controller}: all {n} plants diverged ({episodes[0].diverged or 'untreated'})")
+    episodes, untreated = [episodes[k] for k in good], [untreated[k] for k in good]
     beta = [float(np.mean(one.P_beta[settled + 1 :])) for one in episodes]
     without = [float(np.mean(one.P_beta[settled + 1 :])) for one in untreated]
-    percent = percent_of_untreated(episodes, untreated, config)
+    percent = [100.0 * a / b for a, b in zip(beta, without, strict=True)]
     reward = [one.mean_reward() for one in episodes]
     steps = len(episodes[0].reward)
     seconds = steps * (config.slots or 0) / (config.stim_hz or 1)
@@ -112,7 +115,11 @@ def table_row(
         "P_beta_ci95": interval(beta),
         "percent_of_untreated": iqm(percent),
         "percent_of_untreated_ci95": interval(percent),
-        "plants": {"percent_of_untreated": percent, "pulses": [sum(one.pulses) for one in episodes]},
+        "diverged": n - len(good),
+        "plants": {
+            "percent_of_untreated": _at(good, percent, n),
+            "pulses": _at(good, [sum(one.pulses) for one in episodes], n),
+        },
         "below_untreated": surely_greater(without, beta),
         "reward_mean": float(np.mean(reward)),
         "reward_iqm": iqm(reward),
@@ -133,6 +140,12 @@ def table_row(
     }
 
 
+def _at(places: Sequence[int], values: Sequence[float], n: int) -> list[float | None]:
+    """The values at their places among n; None elsewhere."""
+    known = dict(zip(places, values, strict=True))
+    return [known.get(k) for k in range(n)]
+
+
 def compare(rows: Sequence[dict[str, Any]]) -> None:
     """Give each row ``policy_below_points``: by how much the policy's beta lies below it, % of untreated beta.
 
@@ -144,8 +157,10 @@ def compare(rows: Sequence[dict[str, Any]]) -> None:
         return
     for row in rows:
         if row is not policy:
-            below = np.subtract(*(one["plants"]["percent_of_untreated"] for one in (row, policy)))
-            row["policy_below_points"] = {"iqm": iqm(below), "ci95": interval(below)}
+            pairs = zip(*(one["plants"]["percent_of_untreated"] for one in (row, policy)), strict=True)
+            below = [theirs - own for theirs, own in pairs if theirs is not None and own is not None]
+            if below:
+                row["policy_below_points"] = {"iqm": iqm(below), "ci95": interval(below)}
 
 
 def rows_beside(folder: Path, facts: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from learn_toy import ToyEnv
 
 from envs.errors import UserError
+from envs.plant.batch import Failure, NetworkFailedError
 from sea_dbs import checkpoint
 from sea_dbs.cli.evaluate import print_table
 from sea_dbs.closed_loop import BLIND, CONSTANT, OPEN_LOOP, Played, decisions_on, label, shown
@@ -323,3 +324,46 @@ def test_the_printed_table_shows_every_controller_and_its_tracking_error(
     assert "PI 19.3 Hz" in said
     print_table([{**result["rows"][0], "tracking_error_percent": None}])  # a healthy plant has none
     assert "never" in capsys.readouterr().out
+
+
+def test_a_plant_that_diverges_is_left_out_and_counted(tmp_path: Path) -> None:
+    """It diverges on one plant under stimulation alone: the row stands on the others, and so do its comparisons."""
+
+    class Fragile(ToyEnv):
+        def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+            self.fragile = seed == HELD_OUT + 2
+            return super().reset(seed=seed, options=options)
+
+        def step(self, action: Any) -> Any:
+            if self.fragile and action.sum() > 45 and self.count == 5:
+                raise NetworkFailedError({0: Failure(0, "stn", 3, 123.0)}, [])
+            return super().step(action)
+
+    plan = Plan(("never", "always", "policy"), 6, None)
+    result = evaluate(_policy(tmp_path / "run", 1.0), tmp_path / "out", plan, quiet=True, env_factory=Fragile)
+    rows = _rows(result)
+    assert (rows["never"]["seeds"], rows["never"]["diverged"]) == (6, 0)
+    assert (rows["policy"]["seeds"], rows["policy"]["diverged"]) == (5, 1)
+    assert [k for k, one in enumerate(rows["policy"]["plants"]["pulses"]) if one is None] == [2]
+    assert rows["policy"]["pulses"] == 6 * 50
+    assert rows["policy"]["label"] == CONSTANT
+    assert rows["always"]["policy_below_points"] == {"iqm": 0.0, "ci95": (0.0, 0.0)}
+    plants = zip(rows["never"]["plants"]["percent_of_untreated"], rows["policy"]["plants"]["percent_of_untreated"],
+                 strict=True)  # fmt: skip
+    below = [a - b for a, b in plants if b is not None]
+    assert rows["never"]["policy_below_points"]["iqm"] == pytest.approx(iqm(below))
+    lost = [one for one in result["episodes"] if one["diverged"]]
+    assert {one["seed"] for one in lost} == {HELD_OUT + 2}
+    assert "stn cell 3" in lost[0]["diverged"]
+
+
+def test_plants_that_all_diverge_are_one_sentence(tmp_path: Path) -> None:
+    class Broken(ToyEnv):
+        def step(self, action: Any) -> Any:
+            if action.sum() > 45:
+                raise NetworkFailedError({0: Failure(0, "stn", None, 9.0)}, [])
+            return super().step(action)
+
+    plan = Plan(("never", "always"), 3, None)
+    with pytest.raises(UserError, match="always: all 3 plants diverged"):
+        evaluate(_policy(tmp_path / "run", 1.0), tmp_path / "out", plan, quiet=True, env_factory=Broken)

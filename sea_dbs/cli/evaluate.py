@@ -79,6 +79,12 @@ def evaluate(
     typer.echo(f"written: {out}")
 
 
+def _what(row: dict[str, Any]) -> str:
+    """The label, and on how many plants the row does not stand."""
+    lost = f"{row['diverged']} of {row['seeds'] + row['diverged']} plants diverged" if row["diverged"] else ""
+    return "; ".join(word for word in (row["label"], lost) if word)
+
+
 def _points(below: dict[str, Any] | None) -> str:
     """A paired difference with its interval."""
     if below is None:
@@ -121,6 +127,6 @@ def print_table(rows: list[dict[str, Any]]) -> None:
             "" if row["tracking_error_percent"] is None else f"{row['tracking_error_percent']:.0f}",
             f"{row['time_above_target_percent']:.0f}",
             _points(row.get("policy_below_points")),
-            row["label"],
+            _what(row),
         )
     Console(width=None if Console().is_terminal else 160).print(table)
