@@ -21,7 +21,7 @@ Values = list[float]
 
 
 def measures(play: Play, config: EnvConfig, thresholds: Sequence[float] | None = None) -> dict[str, Values]:
-    """Every measure of a run, a value a plant.
+    """Every measure of a run, a value a plant; nan for a plant that was lost.
 
     Args:
         play: the run.
@@ -57,6 +57,8 @@ def measures(play: Play, config: EnvConfig, thresholds: Sequence[float] | None =
         bursts = [find_bursts(one, 1.0, threshold=level) for one, level in zip(play.envelope, levels, strict=True)]
         found["burst_ms"] = np.array([0.0 if np.isnan(b.mean_duration_ms) else b.mean_duration_ms for b in bursts])
         found["bursts_per_min"] = np.array([one.rate_per_min for one in bursts])
+    for values in found.values():
+        values[[k for k, word in enumerate(play.lost) if word]] = np.nan
     return {name: [float(value) for value in values] for name, values in found.items()}
 
 
@@ -84,5 +86,5 @@ def series(play: Play) -> dict[str, Any]:
     return {
         "P_beta": play.P_beta.astype(np.float32),
         "reward": play.reward.astype(np.float32),
-        "pulses": play.pulses.astype(np.int16),
+        "pulses": np.where(np.isnan(play.pulses), -1, play.pulses).astype(np.int16),  # -1: the plant was lost
     }

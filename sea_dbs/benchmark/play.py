@@ -59,7 +59,7 @@ def play_job(
         config = config.model_copy(update={"episode_steps": steps})
     own = run(build(kind, config.slots, slot_us(config), chosen))
     row = _row(own, config, thresholds)
-    duty = float(own.decisions.mean())
+    duty = _duty(own)
     word = CONSTANT if duty > CONSTANT_DUTY else OPEN_LOOP if kind in OPEN_LOOP_KINDS else ""
     result: dict[str, Any] = {"rows": {"own": row}, "label": word}
     if own.envelope:
@@ -77,7 +77,7 @@ def _play_policy(
 ) -> Answer:
     own: Play = run(controller)
     rows = {"own": _row(own, config, thresholds)}
-    duty = float(own.decisions.mean())
+    duty = _duty(own)
     if not tests:
         return {"rows": rows, "label": CONSTANT if duty > CONSTANT_DUTY else ""}, series(own)
     known = {own.decisions.tobytes(): own}
@@ -95,17 +95,28 @@ def _play_policy(
     rows["random"] = played(f"random at its duty ({duty:.2f})", decided(chance, config, n, steps))
     regular = best_periodic(config, duty, make)
     rows["periodic"] = played(f"{regular.name}, at most its pulses", decided(regular, config, n, steps))
-    word = label(
-        duty,
-        rows["own"]["measures"]["reward"],
-        rows["own"]["measures"]["pulses"],
-        [(rows[mode]["measures"]["reward"], rows[mode]["measures"]["pulses"]) for mode in BLIND],
-    )
+    good = [k for k in range(n) if not any(rows[name]["lost"][k] for name in ("own", *BLIND))]
+
+    def kept(name: str) -> tuple[list[float], list[float]]:
+        found = rows[name]["measures"]
+        return [found["reward"][k] for k in good], [found["pulses"][k] for k in good]
+
+    word = label(duty, *kept("own"), [kept(mode) for mode in BLIND])
     return {"rows": rows, "label": word}, series(own)
 
 
+def _duty(run: Play) -> float:
+    """Share of slots decided on, of the plants that were not lost."""
+    return float(run.decisions[[k for k, word in enumerate(run.lost) if not word]].mean())
+
+
 def _row(run: Play, config: EnvConfig, thresholds: Sequence[float] | None) -> dict[str, Any]:
-    return {"name": run.name, "violations": run.violations, "measures": measures(run, config, thresholds)}
+    return {
+        "name": run.name,
+        "violations": run.violations,
+        "lost": list(run.lost),
+        "measures": measures(run, config, thresholds),
+    }
 
 
 def _load(run: Path, precision: str = "fp32") -> Controller:

@@ -123,6 +123,13 @@ def report(suite: str, rows: Sequence[Row], store: Store, cells: Sequence[Entry]
         if better:
             parts += [f"Probability that SEA-DBS earns more reward than, task `{task}`:", "", better_table(better), ""]
     violations = sum(row.violations for row in rows)
+    lost = {row.controller: row.lost for row in rows if row.lost}
+    if lost:
+        told = ", ".join(f"{name} {n}" for name, n in lost.items())
+        parts += [
+            f"Plants that diverged and are left out (docs/plant.md), with the trains beside a policy: {told}.",
+            "",
+        ]
     parts += [
         f"Decisions that a plant got otherwise than decided: {violations}. Net charge is 0 by construction in the "
         "plant; on boards it is measured (safety.md).",

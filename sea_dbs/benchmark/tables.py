@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from sea_dbs.benchmark.play import CONTINUOUS
-from sea_dbs.benchmark.statistics import Estimate, aggregate, paired
+from sea_dbs.benchmark.statistics import Estimate, aggregate
 from sea_dbs.benchmark.store import Store
 from sea_dbs.benchmark.suites import Entry
 from sea_dbs.closed_loop import BLIND
@@ -55,6 +55,7 @@ class Row:
     losses: dict[str, Estimate]  # reward lost in each way of blinding, paired
     gains: dict[str, Estimate]  # % of untreated beta below random and periodic at its own pulses, paired
     beside: dict[str, dict[str, list[float]]]  # the same measures of `BESIDE`
+    lost: int = 0  # plants that diverged, of all rows of these jobs
 
     @property
     def word(self) -> str:
@@ -93,6 +94,11 @@ def _row(store: Store, cells: Sequence[Entry], untreated: dict[tuple[str, int], 
         pairs = [(one["rows"][name]["measures"], other) for one, other in zip(results, without, strict=True)]
         return {key: [relative(key, own, other) for own, other in pairs] for key in pairs[0][0]}
 
+    def difference(name: str, other: str, measure: str) -> Estimate:
+        """Of two rows, a seed's mean over the plants that neither lost."""
+        pairs = [(one["rows"][name]["measures"], one["rows"][other]["measures"]) for one in results]
+        return aggregate([_apart(measure, a, b, base) for (a, b), base in zip(pairs, without, strict=True)])
+
     own = values("own")
     beside = {name: values(name) for name in BESIDE if name in results[0]["rows"]}
     blind = {mode: values(mode) for mode in BLIND if mode in results[0]["rows"]}
@@ -103,10 +109,21 @@ def _row(store: Store, cells: Sequence[Entry], untreated: dict[tuple[str, int], 
         values=own,
         labels=tuple(one["label"] for one in results),
         violations=sum(each["violations"] for one in results for each in one["rows"].values()),
-        losses={mode: paired(own["reward"], one["reward"]) for mode, one in blind.items()},
-        gains={name: paired(one["P_beta"], own["P_beta"]) for name, one in beside.items() if name != "other"},
+        losses={mode: difference("own", mode, "reward") for mode in blind},
+        gains={name: difference(name, "own", "P_beta") for name in beside if name != "other"},
         beside=beside,
+        lost=sum(bool(word) for one in results for each in one["rows"].values() for word in each.get("lost", ())),
     )
+
+
+def _apart(
+    measure: str, own: Mapping[str, list[float]], other: Mapping[str, list[float]], untreated: dict[str, list[float]]
+) -> float:
+    """By how much two runs of a seed differ, over the plants that neither lost."""
+    mine, theirs = np.asarray(own[measure]), np.asarray(other[measure])
+    gone = np.isnan(mine) | np.isnan(theirs)
+    a, b = (relative(measure, {measure: np.where(gone, np.nan, one).tolist()}, untreated) for one in (mine, theirs))
+    return a - b
 
 
 def relative(measure: str, own: dict[str, list[float]], untreated: dict[str, list[float]]) -> float:
@@ -115,9 +132,15 @@ def relative(measure: str, own: dict[str, list[float]], untreated: dict[str, lis
     The tracking error, which may be 0 on an untreated plant, is divided as a whole; NaN where untreated is 0 in all.
     """
     heading = COLUMNS.get(measure) or MORE.get(measure)
-    if heading is None or not heading[2]:
-        return float(np.mean(own[measure]))
-    mine, theirs = np.asarray(own[measure]), np.asarray(untreated[measure])
+    told_as_share = heading is not None and heading[2]
+    mine = np.asarray(own[measure])
+    theirs = np.asarray(untreated[measure]) if told_as_share else mine
+    there = ~(np.isnan(mine) | np.isnan(theirs))  # a plant that was lost counts in neither
+    if not there.any():
+        return float("nan")
+    mine, theirs = mine[there], theirs[there]
+    if not told_as_share:
+        return float(np.mean(mine))
     if measure == "error" or (theirs == 0.0).any():
         return float(100.0 * mine.mean() / theirs.mean()) if theirs.mean() > 0.0 else float("nan")
     return float(np.mean(100.0 * mine / theirs))
@@ -207,6 +230,7 @@ def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
             "what_it_is": row.word,
             "labels": list(row.labels),
             "violations": row.violations,
+            "lost": row.lost,
             "values": row.values,
             "iqm": {key: vars(row.estimate(key)) for key in row.values},
             "reward_lost": {mode: vars(one) for mode, one in row.losses.items()},

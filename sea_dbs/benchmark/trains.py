@@ -50,7 +50,7 @@ def best_periodic(config: EnvConfig, duty: float, make: MakeWorld = make_world) 
     for share in RATE_SHARES:
         train = Periodic(world.slots, slot_us(world), min(share * highest, world.stim_hz))
         run = play(world, train, search_seeds(SEARCH_PLANTS), steps, make=make)
-        beta[share] = float(run.P_beta[:, settled + 1 :].mean())
+        beta[share] = float(np.nanmean(run.P_beta[:, settled + 1 :]))
     best = min(beta, key=lambda share: beta[share])
     if best * duty >= 1.0:
         return Always(config.slots)

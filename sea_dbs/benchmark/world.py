@@ -26,7 +26,10 @@ Ints = NDArray[np.int8]
 
 @dataclass(frozen=True)
 class Play:
-    """One controller on n plants; every array begins with (n, steps)."""
+    """One controller on n plants; every array begins with (n, steps).
+
+    A plant that diverged is lost: nothing is known of what it would have done, and its numbers are nan.
+    """
 
     name: str
     P_beta: Floats  # (n, steps + 1), the reset's first
@@ -37,6 +40,7 @@ class Play:
     seen: NDArray[np.float32]  # (n, steps, n_obs), what was decided on
     envelope: list[Floats]  # n amplitudes of the LFP's beta after settling, a value a ms
     violations: int  # decisions that are no 0 and 1, or other pulses than were decided
+    lost: tuple[str, ...] = ()  # a word a plant: why it was lost; "" where it was not
 
 
 class CohortVectorEnv(BasalGangliaVectorEnv):
@@ -86,7 +90,7 @@ def play(
     """``steps`` decisions on each plant, eight at a time.
 
     Raises:
-        UserError: a plant fails (its network diverges), or what the controller raises.
+        UserError: every plant diverges, or what the controller raises.
     """
     groups = [seeds[first : first + LANES] for first in range(0, len(seeds), LANES)]
     if len(groups) > 1 and hasattr(controller, "decisions"):
@@ -103,6 +107,7 @@ def play(
         seen=np.concatenate([one.seen for one in parts]),
         envelope=[each for one in parts for each in one.envelope],
         violations=sum(one.violations for one in parts),
+        lost=tuple(word for one in parts for word in one.lost),
     )
 
 
@@ -123,19 +128,42 @@ def _together(
     decisions = np.zeros((n, steps, config.slots), np.int8)
     seen = np.zeros((n, steps, config.n_obs), np.float32)
     told = {name: np.zeros((n, steps)) for name in TOLD if config.measures}
+    lost = [""] * n
     for step in range(steps):
         action = check_action(controller.act(observation), controller.name, [_Space(config.slots)] * n)  # type: ignore[list-item]
         seen[:, step], decisions[:, step] = observation, action
         observation, reward[:, step], _, _, info = env.step(action)
-        if "failure" in info:
-            raise UserError(f"a plant failed: {next(one for one in info['failure'] if one)}")
+        if "failure" in info:  # its lane goes on with the plant at rest, so that the others can; that is not counted
+            failed = [k for k in range(n) if info["failure"][k]]
+            for k in failed:
+                lost[k] = lost[k] or str(info["failure"][k])
+            if all(lost):
+                raise UserError(f"every plant was lost, the first: {lost[0]}")
+            observation, info = _again(env, seeds, failed, observation, info)
         P_beta[:, step + 1], pulses[:, step] = info["P_beta"], info["pulses"]
         for name, values in told.items():
             values[:, step] = info[name]
-    wrong = int((pulses != decisions.sum(axis=2)).sum())
+    gone = [k for k in range(n) if lost[k]]
+    wrong = int((np.delete(pulses, gone, 0) != np.delete(decisions.sum(axis=2), gone, 0)).sum())
+    for values in (P_beta, reward, pulses, *told.values()):
+        values[gone] = np.nan
     skip = int(settled_steps(config) * config.decision_ms)
     envelope = [_envelope(env, lane, skip) for lane in range(n)] if config.measures else []
-    return Play(controller.name, P_beta, reward, pulses, decisions, told, seen, envelope, wrong)
+    return Play(controller.name, P_beta, reward, pulses, decisions, told, seen, envelope, wrong, tuple(lost))
+
+
+def _again(
+    env: Any, seeds: Sequence[int], failed: Sequence[int], observation: Any, info: dict[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    """Start the failed lanes anew; the observation and the values of all lanes, those of the others as they are."""
+    mask = np.isin(np.arange(len(seeds)), failed)
+    fresh, told = env.reset(seed=[int(seed) for seed in seeds], options={"reset_mask": mask})
+    merged = {
+        name: np.where(mask, told[name], info[name]) if name in told else info[name]
+        for name in ("P_beta", "pulses", *TOLD)
+        if name in info
+    }
+    return np.where(mask[:, None], fresh, observation), merged
 
 
 class _Space:

@@ -31,13 +31,13 @@ def training(store: Store, part: Part, measure: str) -> Curve:
 
 def inference(store: Store, part: Part, last: int = 10) -> Curve:
     """P_beta at inference by step, mean over a seed's plants: (last + 1,) over seeds."""
-    runs = np.array([store.series(job)["P_beta"].mean(axis=0)[: last + 1] for job in part.jobs], np.float64)
+    runs = np.array([np.nanmean(store.series(job)["P_beta"], axis=0)[: last + 1] for job in part.jobs], np.float64)
     return curve(np.arange(runs.shape[1], dtype=np.float64), runs)
 
 
 def measure(store: Store, part: Part, name: str) -> Estimate:
     """A measure of the runs: interquartile mean over seeds."""
-    return aggregate([float(np.mean(store.result(job)["rows"]["own"]["measures"][name])) for job in part.jobs])
+    return aggregate([float(np.nanmean(store.result(job)["rows"]["own"]["measures"][name])) for job in part.jobs])
 
 
 def labels(store: Store, part: Part) -> list[str]:

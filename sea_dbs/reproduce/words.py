@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from sea_dbs.benchmark.statistics import Curve, paired
 from sea_dbs.benchmark.store import Store
 from sea_dbs.closed_loop import CONSTANT, OPEN_LOOP
@@ -153,8 +155,8 @@ def _half(store: Store, found: dict[tuple[str, str, str], Part], variant: str) -
         return ""
     pairs = [(a, b) for a, b in zip(single.jobs, half.jobs, strict=False)]
     ours = paired(
-        [float(store.series(b)["P_beta"].mean(axis=0)[-1]) for _, b in pairs],
-        [float(store.series(a)["P_beta"].mean(axis=0)[-1]) for a, _ in pairs],
+        [float(np.nanmean(store.series(b)["P_beta"], axis=0)[-1]) for _, b in pairs],
+        [float(np.nanmean(store.series(a)["P_beta"], axis=0)[-1]) for a, _ in pairs],
     )
     told = paper.FIG6[variant][1] - paper.FIG6[variant][0]
     return (
