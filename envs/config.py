@@ -69,8 +69,13 @@ class EnvConfig(BaseModel):
         """Share of slots in which a random train must ask for a pulse, for ``duty`` of all slots to have one.
 
         The slots after a pulse, `gap_slots` less one, are lost to it: duty = p / (1 + p (gap_slots - 1)).
+
+        Raises:
+            UserError: more than a pulse each ``gap_slots`` slots.
         """
-        return min(1.0, duty / max(1.0 - duty * (self.gap_slots - 1), duty))
+        if not 0.0 <= duty * self.gap_slots <= 1.0 + 1e-9:
+            raise UserError(f"a duty of {duty:g} was asked for: from 0 to 1/{self.gap_slots} of the slots are allowed")
+        return min(1.0, duty / (1.0 - duty * (self.gap_slots - 1)))
 
     @property
     def new_samples(self) -> int:
@@ -90,6 +95,10 @@ class EnvConfig(BaseModel):
             raise UserError(
                 f"stim_hz {self.stim_hz:g} with gap_slots {self.gap_slots} lets pulses come at up to "
                 f"{self.stim_hz / self.gap_slots:g} Hz: at most {MAX_PULSE_HZ:g} Hz are allowed"
+            )
+        if self.gap_slots > 1 and self.gap_slots * self.slot_ms > self.window_ms:  # pulses are forgotten after it
+            raise UserError(
+                f"gap_slots {self.gap_slots} of {self.slot_ms:g} ms each are longer than window_ms {self.window_ms:g}"
             )
         if self.obs == "lfp":
             self._lfp_fits()

@@ -116,25 +116,11 @@ class BoardClient:
             UserError: no answer, or another protocol, schema, limits or model hash, the board is in SAFE_OFF, or one
                 end holds a key that the other does not.
         """
-        nonce = self._next_nonce()
         features = int(Feature.SHADOW) if shadow else 0
-        ask = Hello(PROTOCOL, PROTOCOL, features, nonce, schema_hash, limits_hash, model_hash)
-        end = time.monotonic() + timeout_s
-        self._greeting = ask
-        while True:
-            event = self._exchange(ask, lambda m, _: isinstance(m, HelloAck) and m.host_nonce == nonce, end)
-            if event is None:
-                raise UserError(f"no answer from a board at {self.link.name} within {timeout_s:g} s")
-            answer = event.message
-            assert isinstance(answer, HelloAck)
-            if not answer.refusal & Refusal.BUSY or time.monotonic() + BUSY_S > end:
-                break
-            time.sleep(BUSY_S)
-        if not answer.refusal & Refusal.BUSY:  # a busy board belongs to somebody else: close() must not stop it
-            auth = authenticate(self.link.name, self._key, answer, event.proof)
-            self.board = answer
-            self.connection.open_session(event.session, event.time_us, auth)
-        self._greeting = None
+        ask = Hello(PROTOCOL, PROTOCOL, features, self._next_nonce(), schema_hash, limits_hash, model_hash)
+        answer = self._open(ask, time.monotonic() + timeout_s)
+        if answer is None:
+            raise UserError(f"no answer from a board at {self.link.name} within {timeout_s:g} s")
         if refuse and answer.refusal:
             raise UserError(refusal_text(self.link.name, answer, ask))
         if shadow and not answer.features & Feature.SHADOW:
@@ -209,12 +195,13 @@ class BoardClient:
     def stop(self, reason: int = 0) -> Ack:
         """End stimulation; works in every state, any number of times.
 
-        After a handshake that was cut short the board may be in a session that we never heard of, whose answer would
-        not count: it is stopped, then greeted afresh, and stopped again.
+        After a handshake that was cut short the board may be in a session that we never heard of, whose answers would
+        not count: STOP goes out with each of a few more greetings, and is then asked for as ever.
         """
-        if (cut_short := self._greeting) is not None:
-            self.link.write(self.connection.send(Stop(reason)))
-            self.hello(cut_short.model_hash, shadow=bool(cut_short.features & Feature.SHADOW), refuse=False)
+        if (unanswered := self._greeting) is not None:
+            end = time.monotonic() + self.timeout_s
+            with suppress(UserError):  # STOP itself is what counts, and says below whether it came through
+                self._open(unanswered, end, Stop(reason))
         return self._done(Stop(reason))
 
     def heartbeat(self) -> Ack:
@@ -239,6 +226,31 @@ class BoardClient:
         """Read what the board sent unasked into `notices`."""
         for event in self.connection.receive(self.link.read(timeout_s)):
             self._notice(event)
+
+    def _open(self, ask: Hello, end: float, *before: Message) -> HelloAck | None:
+        """Send HELLO, each time after ``before``, until it is answered and the board is not busy, or the time is over.
+
+        Raises:
+            UserError: the board went away, or one end holds a key that the other does not.
+        """
+        self._greeting = ask
+        while True:
+            event = self._exchange(
+                [*before, ask], lambda m, _: isinstance(m, HelloAck) and m.host_nonce == ask.host_nonce, end
+            )
+            if event is None:
+                return None
+            answer = event.message
+            assert isinstance(answer, HelloAck)
+            if not answer.refusal & Refusal.BUSY or time.monotonic() + BUSY_S > end:
+                break
+            time.sleep(BUSY_S)
+        if not answer.refusal & Refusal.BUSY:  # a busy board belongs to somebody else: close() must not stop it
+            auth = authenticate(self.link.name, self._key, answer, event.proof)
+            self.board = answer
+            self.connection.open_session(event.session, event.time_us, auth)
+        self._greeting = None
+        return answer
 
     def _next_nonce(self) -> bytes:
         """A new nonce for each handshake, all from the first one."""

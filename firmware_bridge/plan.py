@@ -111,16 +111,12 @@ def prepare(plan: SessionPlan) -> Parts:
     config = base_env(env).config
     if config.n_obs < config.new_samples:
         raise UserError(
-            f"an observation holds {config.n_obs} samples and a decision lasts {config.new_samples}: the board would "
-            "refuse every second one, because samples between them are missing; let n_obs be "
+            f"an observation holds {config.n_obs} samples and a decision lasts {config.new_samples}: every second one "
+            "would be refused, because samples between them are missing; let n_obs be "
             f"{config.new_samples} or more"
         )
     slot_us = round(config.slot_ms * 1000)
-    if slot_us < (least := LIMITS["SLOT_PERIOD_MIN_US"].value):
-        raise UserError(
-            f"the preset '{preset}' decides in slots of {slot_us} µs: a board takes slots from {least} µs "
-            "(185 pulses a second); such a policy can be evaluated, not yet driven"
-        )
+    check_slots(slot_us)
     hashes = {"env": sha256_json(config.model_dump(mode="json"))}
     if policy is not None:
         m = policy.manifest
@@ -160,6 +156,16 @@ def prepare(plan: SessionPlan) -> Parts:
         board_format=board_format,
         shadow=decides if plan.shadow is not None else None,
     )
+
+
+def check_slots(slot_us: int) -> None:
+    """Raise UserError for slots that are shorter than a board takes."""
+    least = LIMITS["SLOT_PERIOD_MIN_US"].value
+    if slot_us < least:
+        raise UserError(
+            f"the policy decides in slots of {slot_us} µs: a board takes slots from {least} µs on; such a policy can "
+            "be evaluated, not yet driven"
+        )
 
 
 def _precision(plan: SessionPlan, board_format: str | None, policy: OnnxPolicy | None) -> str:

@@ -36,8 +36,8 @@ def shown(mode: str, seen: Seen) -> Seen:
     """What the policy is shown in place of its own observations.
 
     Args:
-        mode: a key of `BLIND`. "shuffled" draws one order of the decisions for all plants; "other" gives plant k what
-            plant k + 1 saw.
+        mode: a key of `BLIND`. "mean" is each value's mean over plants and decisions. "shuffled" draws one order of
+            the decisions for all plants; "other" gives plant k what plant k + 1 saw.
         seen: (n, steps, n_obs), what it saw.
 
     Raises:
@@ -47,7 +47,7 @@ def shown(mode: str, seen: Seen) -> Seen:
         case "zeros":
             return np.zeros_like(seen)
         case "mean":
-            return np.full_like(seen, seen.mean())
+            return np.broadcast_to(seen.mean(axis=(0, 1)), seen.shape).copy()
         case "shuffled":
             return seen[:, np.random.default_rng(SHUFFLE_SEED).permutation(seen.shape[1])]
         case _:

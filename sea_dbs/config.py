@@ -16,6 +16,7 @@ from envs.config import PRESETS, EnvConfig, env_config
 from envs.errors import UserError
 from envs.untrusted import MAX_YAML_BYTES, load_yaml, read_bounded
 from sea_dbs.files import sha256_json
+from sea_dbs.seeds import BLOCK
 from sea_dbs.variants import expand_variant, variant_of
 
 Preset = Literal["paper", "paper-released", "realtime", "paper-30", "pattern", "timing"]
@@ -154,6 +155,16 @@ class TrainConfig(BaseModel):
             raise ValueError(
                 f"learner=evolution searches actor=linear of preset=timing, not {self.actor} of {self.preset}"
             )
+        if self.learner == "evolution":
+            plain = {"obs": "gpi", "drift": "none", "artefact": "none", "delay_steps": 0}
+            for key, value in plain.items():
+                if (found := getattr(self, key)) not in (None, value):
+                    raise ValueError(f"learner=evolution searches with {key}={value} alone, not with {found}")
+            if self.generations * self.candidate_plants > BLOCK:
+                raise ValueError(
+                    f"generations={self.generations} of candidate_plants={self.candidate_plants} would meet plants "
+                    f"twice: at most {BLOCK} plants are there"
+                )
         if self.learner not in ("sea-dbs", "evolution") and self.actor != "compact":
             raise ValueError(f"learner={self.learner} has the network of actor=compact, not of actor={self.actor}")
         return self
@@ -180,8 +191,9 @@ class TrainConfig(BaseModel):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
     def sha256(self) -> str:
-        """Hash of all values: equal configs, equal hash."""
-        return sha256_json(self.model_dump(mode="json"))
+        """Hash of all values that the run's learner reads: equal configs, equal hash."""
+        unread = set() if self.learner == "evolution" else set(EVOLUTION_KEYS)
+        return sha256_json(self.model_dump(mode="json", exclude=unread))
 
 
 def preset_names() -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
@@ -123,9 +123,9 @@ class Bench:
         facts: dict[str, Any],
         env_factory: EnvFactory,
         quiet: bool,
-        patients: Sequence[Patient] = (),
+        patients: Mapping[int, Patient],
     ) -> None:
-        self.patients = patients
+        self.patients = patients  # of each plant seed; empty: networks drawn at random
         self.config = config
         self.steps = steps
         self.path = out / PARTIAL
@@ -174,7 +174,7 @@ class Bench:
         while len(self.envs) < len(seeds):
             self.envs.append(StandsStill(self.env_factory(self.config), int(self.config.episode_steps or 0)))
         environments = self.envs[: len(seeds)]
-        whom = [self.patients[seed % len(self.patients)] for seed in seeds] if self.patients else ()
+        whom = [self.patients[seed] for seed in seeds] if self.patients else ()
         start = begin(environments, seeds, patients=whom)
         controller.init_state(len(seeds))
         episodes = [
@@ -201,9 +201,12 @@ def _run_plan(bench: Bench, plan: Plan, policy: TorchPolicy) -> tuple[list[dict[
     with_policy: list[Episode] = []
     if {"policy", "replayed"} & set(plan.controllers):
         with_policy, seen = bench.watch(policy, seeds)
+        gone = np.array([bool(one.diverged) for one in with_policy])
+        if gone.any() and not gone.all():  # what stands still was not seen
+            seen[gone] = seen[~gone].mean(axis=0)
     lived = [episode.mean_duty() for episode in with_policy if not episode.diverged]
-    duty = float(np.mean(lived)) if lived else 0.5
     world = config.world()
+    duty = float(np.mean(lived)) if lived else 0.5 / world.gap_slots
 
     rows, episodes = [], []
     for name in plan.controllers if "never" in plan.controllers else ("never", *plan.controllers):
@@ -213,7 +216,7 @@ def _run_plan(bench: Bench, plan: Plan, policy: TorchPolicy) -> tuple[list[dict[
             case "policy":
                 ran = with_policy
             case "replayed":
-                ran = bench.run(Replayed(slots, [one.decisions for one in with_policy]), seeds)
+                ran = of_others(bench.run(Replayed(slots, [one.decisions for one in with_policy]), seeds), with_policy)
             case "periodic":
                 ran = bench.run(best_periodic(bench, plan, duty), seeds)
             case _:
@@ -223,11 +226,22 @@ def _run_plan(bench: Bench, plan: Plan, policy: TorchPolicy) -> tuple[list[dict[
         episodes += ran
         if name == "policy":
             blind = [_blind(bench, policy, mode, seen, ran) for mode in BLIND if mode != "other" or len(seen) > 1]
+            if len(seen) > 1:
+                blind[-1] = of_others(blind[-1], ran)
             own, *others = _outcomes([ran, *blind])
             row["label"] = label(row["duty"] * world.gap_slots, *own, others)
             rows += [table_row("policy, silenced", one, untreated, config) for one in blind]
             episodes += [episode for one in blind for episode in one]
     return rows, episodes
+
+
+def of_others(played: list[Episode], policy: Sequence[Episode]) -> list[Episode]:
+    """Plant k played what the policy did on plant k + 1: nothing, if that one diverged."""
+    before = [*policy[1:], policy[0]]
+    return [
+        replace(one, diverged=one.diverged or (other.diverged and f"its trains are another plant's: {other.diverged}"))
+        for one, other in zip(played, before, strict=True)
+    ]
 
 
 def _blind(

@@ -12,14 +12,12 @@ from envs.errors import UserError
 from envs.patients import Patient
 from sea_dbs.config import TrainConfig, config_from_mapping, parse_value
 from sea_dbs.controllers import FEEDBACK, NAMES, make_controller
-from sea_dbs.evaluation_rows import settle_steps
-from sea_dbs.seeds import held_out_seeds
-from sea_dbs.tasks import find_task
+from sea_dbs.evaluation_rows import WORLD_KEYS, settle_steps
+from sea_dbs.seeds import held_out_seeds, search_seeds
+from sea_dbs.tasks import COHORT, find_task
 
 KNOWN = (*NAMES, "policy")
 DEFAULT = ("never", "always", "periodic", "random")  # beside the policy
-#: What an evaluation may change of the environment that a policy was trained in.
-WORLD_KEYS = ("pd", "drift", "delay_steps", "noise_sd", "artefact", "missing_share", "amplitude_uA_cm2", "width_ms")
 
 
 @dataclass(frozen=True)
@@ -42,9 +40,17 @@ class Plan:
         sees_beta = config.world().view != "timing"
         return replace(self, controllers=(*DEFAULT, "on-off", "policy") if sees_beta else (*DEFAULT, "policy"))
 
-    def patients(self) -> tuple[Patient, ...]:
-        """Whom the plants are; empty: networks drawn at random."""
-        return find_task("cohort").patients("test") if self.cohort else ()
+    def patients(self) -> dict[int, Patient]:
+        """Whom each plant seed stands for; empty: networks drawn at random.
+
+        Trains are searched on patients of the other half of the cohort.
+        """
+        if not self.cohort:
+            return {}
+        task = find_task("cohort")
+        held_out = zip(held_out_seeds(self.seeds), task.patients("test"), strict=False)
+        searched = zip(search_seeds(self.search_seeds), task.patients("train"), strict=False)
+        return {**dict(held_out), **dict(searched)}
 
     def check(self, config: TrainConfig) -> None:
         """Raise UserError for an unknown controller, or a number out of range."""
@@ -64,6 +70,10 @@ class Plan:
             if name not in ("policy", "replayed", "periodic", "random"):
                 make_controller(name, slots, slot_us)
         held_out_seeds(self.seeds)
+        if self.cohort and not 1 <= self.seeds <= COHORT:
+            raise UserError(f"{self.seeds} --seeds were asked for: the cohort has 1 to {COHORT} patients to test on")
+        if self.cohort and any(item.partition("=")[0] == "pd" for item in self.world):
+            raise UserError("--set pd does not go with --cohort: each patient has a severity of its own")
         least = settle_steps(config) + 1
         if self.steps is not None and not least <= self.steps <= 100_000:
             raise UserError(f"{self.steps} steps were asked for: from {least} to 100000 are allowed with this preset")
@@ -81,4 +91,6 @@ def other_world(config: TrainConfig, given: Sequence[str], steps: int) -> TrainC
         if not equals or key not in WORLD_KEYS:
             raise UserError(f"--set {item}: KEY=VALUE with one of {', '.join(WORLD_KEYS)} is expected")
         values[key] = parse_value(text, item)
+        if values[key] is None:
+            raise UserError(f"--set {item} names no value")
     return config_from_mapping({**config.model_dump(), "episode_steps": steps, **values}, "the evaluation")

@@ -18,7 +18,10 @@ from sea_dbs.measures import CONTINUOUS_HZ, field_measures
 from sea_dbs.rollout import Transition
 from sea_dbs.statistics import interval, iqm, surely_greater
 
+TRANSIENT_MS = 1000.0  # ms in which the first pulses change the network, as `paper` leaves them out
 MOST_VALUES = 400  # of a series of an episode in evaluation.json
+#: What an evaluation may change of the environment that a policy was trained in.
+WORLD_KEYS = ("pd", "drift", "delay_steps", "noise_sd", "artefact", "missing_share", "amplitude_uA_cm2", "width_ms")
 OPEN_LOOP_BY_DESIGN = ("never", "periodic", "random", "replayed", "pattern", "policy, silenced")
 
 
@@ -73,8 +76,13 @@ class Episode:
 
 
 def settle_steps(config: TrainConfig) -> int:
-    """Decisions until the observation holds nothing of the time before the first one (2 of 1 s, 99 of 20 ms)."""
+    """Decisions until the observation holds nothing of the time before the first one (2 of 1 s, 99 of 20 ms).
+
+    With view "timing", which shows no beta: until the newest window holds nothing of the first second, as elsewhere.
+    """
     span_ms = (config.window_ms or 0) + ((config.n_obs or 1) - 1) * (config.stride_ms or 0)
+    if config.world().view == "timing":
+        span_ms = (config.window_ms or 0) + TRANSIENT_MS
     return math.ceil(span_ms * (config.stim_hz or 0) / (1000.0 * (config.slots or 1)) - 1e-9)
 
 
@@ -104,7 +112,7 @@ def table_row(
     seconds = steps * (config.slots or 0) / (config.stim_hz or 1)
     charge = float(np.mean([sum(one.charge_nC_cm2) for one in episodes]))
     continuous = CONTINUOUS_HZ * seconds * (config.amplitude_uA_cm2 or 0) * (config.width_ms or 0)  # nC/cm²
-    duty = float(np.mean([one.mean_duty() for one in episodes]))
+    duty, gap = float(np.mean([one.mean_duty() for one in episodes])), config.world().gap_slots
     return {
         "controller": controller,
         "detail": episodes[0].controller,
@@ -136,7 +144,7 @@ def table_row(
             amplitude_uA_cm2=config.amplitude_uA_cm2 or 0.0,
             width_ms=config.width_ms or 0.0,
         ),
-        "label": CONSTANT if duty > CONSTANT_DUTY else OPEN_LOOP if controller in OPEN_LOOP_BY_DESIGN else "",
+        "label": CONSTANT if duty * gap > CONSTANT_DUTY else OPEN_LOOP if controller in OPEN_LOOP_BY_DESIGN else "",
     }
 
 
@@ -163,29 +171,34 @@ def compare(rows: Sequence[dict[str, Any]]) -> None:
                 row["policy_below_points"] = {"iqm": iqm(below), "ci95": interval(below)}
 
 
+#: Rows of another evaluation that stand beside: not those that were matched to its own policy.
+BESIDE = ("always", "on-off", "dual-threshold", "proportional", "pi", "pattern")
+SAME_WORLD = (*WORLD_KEYS, "dt_ms", "window_ms")
+
+
 def rows_beside(folder: Path, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows of another evaluation, of other slots, on the same plants for as long: but for its policy and never.
+    """The rows of another evaluation, of other slots, on the same plants in the same world for as long.
 
     Raises:
-        UserError: it is no evaluation, or one of other plants, or of another length.
+        UserError: it is no evaluation, or one of other plants, another world or another length.
     """
     path = folder / "evaluation.json" if folder.is_dir() else folder
     other = read_json(path)
-    if not isinstance(other, dict) or other.get("kind") != "evaluation":
-        raise UserError(f"{path} holds no evaluation: the --out of another 'sea-dbs evaluate' is expected")
-    for what, own, found in (
-        ("held-out plants", facts["held_out_seeds"], other["held_out_seeds"]),
-        ("seconds on each", _seconds(facts), _seconds(other)),
-        ("severity pd", facts["config"]["pd"], other["config"]["pd"]),
-        ("drift", facts["config"]["drift"], other["config"]["drift"]),
-        ("patients of a cohort", facts["plan"]["cohort"], other["plan"].get("cohort", False)),
-    ):
+    try:
+        pairs = [
+            ("held-out plants", facts["held_out_seeds"], other["held_out_seeds"]),
+            ("seconds on each", _seconds(facts), _seconds(other)),
+            ("a cohort", facts["plan"]["cohort"], other["plan"]["cohort"]),
+            *((key, facts["config"][key], other["config"][key]) for key in SAME_WORLD),
+        ]
+        rows = [row for row in other["rows"] if row["controller"] in BESIDE and row["plants"]]
+    except (KeyError, TypeError):
+        raise UserError(f"{path} holds no evaluation of this version: the --out of another one is expected") from None
+    for what, own, found in pairs:
         if own != found:
             raise UserError(f"{path} cannot stand beside this evaluation: {what} {found} there, {own} here")
-    kept = [row for row in other["rows"] if not row["controller"].startswith(("never", "policy", "replayed"))]
-    if kept and "plants" not in kept[0]:
-        raise UserError(f"{path} does not say what each plant did: evaluate again with this version")
     hz = other["config"]["stim_hz"]
+    kept = [{key: value for key, value in row.items() if key != "policy_below_points"} for row in rows]
     return [{**row, "detail": f"{row['detail']}, {hz:g} Hz slots"} for row in kept]
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -29,10 +33,12 @@ from sea_dbs.evolution.kernels import Candidates
 from sea_dbs.evolution.plants import World
 from sea_dbs.evolution.run import actor_of
 from sea_dbs.evolution.search import BUDGET_PRICE, Evolution
+from sea_dbs.files import write_json
 from sea_dbs.networks import build_actor
 from sea_dbs.rollout import begin, rollout
 from sea_dbs.runlog import METRICS, RunLog, read_metrics
-from sea_dbs.seeds import training_seed
+from sea_dbs.seeds import HELD_OUT, training_seed
+from sea_dbs.train import make_env as run_env
 from sea_dbs.train import train
 from tests.session_tools import make_export
 
@@ -128,6 +134,7 @@ def test_the_observation_is_the_rate_of_each_slot() -> None:
         ({"noise_sd": 0.1}, "noise_sd 0"),
         ({"slots": 2}, "needs slots 1"),
         ({"reward_signal": "mean"}, "allowed is 'newest'"),
+        ({"gap_slots": 100, "window_ms": 200.0}, "gap_slots 100 of 2.5641 ms each are longer than window_ms 200"),
     ],
 )
 def test_what_does_not_fit_the_view_is_one_sentence(change: dict[str, Any], sentence: str) -> None:
@@ -146,6 +153,8 @@ def test_a_random_train_asks_for_what_the_gap_takes() -> None:
     assert given_ / len(mask) == pytest.approx(0.2, rel=0.01)
     assert config.share_asked(0.0) == 0.0
     assert config.share_asked(1.0 / 3.0) == pytest.approx(1.0)
+    with pytest.raises(UserError, match="from 0 to 1/3 of the slots"):
+        config.share_asked(0.5)
     assert env_config("paper").share_asked(0.7) == pytest.approx(0.7)
 
 
@@ -176,9 +185,29 @@ def test_a_stopped_search_goes_on_as_if_nothing_had_happened(tmp_path: Path, mon
     assert not (tmp_path / "cut" / "policy.pt").exists()
     train(config, tmp_path / "cut", resume=True, quiet=True)
     assert (tmp_path / "cut" / METRICS).read_bytes() == (tmp_path / "whole" / METRICS).read_bytes()
-    assert checkpoint.read_policy(tmp_path / "cut")[0].state_dict().keys()
     for name in ("head.weight", "head.bias"):
         a, b = (checkpoint.read_policy(tmp_path / run)[0].state_dict()[name] for run in ("cut", "whole"))
+        assert (a == b).all()
+
+
+def test_a_killed_search_loses_a_generation_at_most(tmp_path: Path) -> None:
+    """kill -9 of the command, as soon as a first generation is kept."""
+    settings_ = ["generations=4", "population=4", "candidate_plants=2", "candidate_s=3"]
+    arguments = ["train", "--config", "timing", *settings_, "--out", str(tmp_path / "killed")]
+    command = [sys.executable, "-c", "from sea_dbs.cli import main; main()", *arguments]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    end = time.monotonic() + 150.0
+    while not (tmp_path / "killed" / "checkpoint.pt").exists() and time.monotonic() < end:
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    kept = len(checkpoint.load(tmp_path / "killed" / "checkpoint.pt")["costs"])
+    assert 1 <= kept <= 4
+    again = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    train(tiny(generations=4), tmp_path / "whole", quiet=True)
+    for name in ("head.weight", "head.bias"):
+        a, b = (checkpoint.read_policy(tmp_path / run)[0].state_dict()[name] for run in ("killed", "whole"))
         assert (a == b).all()
 
 
@@ -213,10 +242,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_what_is_found_is_evaluated_beside_its_own_pulses(run: Path, tmp_path: Path) -> None:
-    result = evaluate(run, tmp_path / "out", Plan(seeds=2, steps=702, search_seeds=1), quiet=True)
+    result = evaluate(run, tmp_path / "out", Plan(seeds=2, steps=858, search_seeds=1), quiet=True)
     rows = {row["controller"]: row for row in result["rows"] if row["controller"] != "policy, silenced"}
     assert set(rows) == {"never", "always", "periodic", "random", "policy"}  # on-off reads beta, which is not shown
     assert rows["always"]["pulse_hz"] == pytest.approx(130.0, rel=0.01)
+    assert rows["always"]["label"] == "constant stimulation"
     assert rows["random"]["pulses"] == pytest.approx(rows["policy"]["pulses"], rel=0.25)
     assert rows["periodic"]["pulses"] <= rows["policy"]["pulses"]
     below = rows["never"]["policy_below_points"]
@@ -226,7 +256,7 @@ def test_what_is_found_is_evaluated_beside_its_own_pulses(run: Path, tmp_path: P
     written = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert written["rows"] == json.loads(json.dumps(result["rows"]))
     with pytest.raises(UserError, match="'pi' reads the newest beta, which the preset 'timing' does not show"):
-        evaluate(run, tmp_path / "pi", Plan(("never", "pi", "policy"), 2, 702), quiet=True)
+        evaluate(run, tmp_path / "pi", Plan(("never", "pi", "policy"), 2, 858), quiet=True)
 
 
 def test_what_is_found_is_exported_and_decides_the_same(run: Path, tmp_path: Path) -> None:
@@ -253,6 +283,10 @@ def test_metrics_say_what_a_generation_did(run: Path) -> None:
         (["actor=compact"], "not compact of timing"),
         (["population=3"], "from 4 up to 1024"),
         (["candidate_s=2"], "from 3 up to 600"),
+        (["obs=lfp"], "searches with obs=gpi alone, not with lfp"),
+        (["drift=disease"], "searches with drift=none alone, not with disease"),
+        (["delay_steps=3"], "searches with delay_steps=0 alone, not with 3"),
+        (["generations=2000"], "would meet plants twice: at most 10000"),
     ],
 )
 def test_settings_that_do_not_fit_are_one_sentence(given_: list[str], sentence: str) -> None:
@@ -283,20 +317,26 @@ def test_a_session_that_would_leave_samples_out_is_refused(tmp_path: Path) -> No
 
 
 def test_another_world_is_evaluated_by_what_differs(run: Path, tmp_path: Path) -> None:
-    plan = Plan(("never", "policy"), 2, 702, world=("pd=0", "drift=none"))
+    plan = Plan(("never", "policy"), 2, 858, world=("pd=0", "drift=none"))
     result = evaluate(run, tmp_path / "healthy", plan, quiet=True)
     healthy = {row["controller"]: row["P_beta_mean"] for row in result["rows"]}
     assert result["config"]["pd"] == 0.0
-    plan = Plan(("never", "policy"), 2, 702, cohort=True)
+    plan = Plan(("never", "policy"), 2, 858, cohort=True)
     people = evaluate(run, tmp_path / "people", plan, quiet=True)
-    same = evaluate(run, tmp_path / "same", Plan(("never", "policy"), 2, 702), quiet=True)
+    same = evaluate(run, tmp_path / "same", Plan(("never", "policy"), 2, 858), quiet=True)
     untreated = [rows[0]["P_beta_mean"] for rows in (people["rows"], same["rows"])]
     assert healthy["never"] < 0.85 * untreated[1]
     assert untreated[0] != untreated[1]
+    with pytest.raises(UserError, match="1 to 20 patients"):
+        evaluate(run, tmp_path / "wrong", Plan(("never", "policy"), 21, 858, cohort=True), quiet=True)
+    with pytest.raises(UserError, match="each patient has a severity of its own"):
+        evaluate(run, tmp_path / "wrong", Plan(("never",), 2, 858, cohort=True, world=("pd=0",)), quiet=True)
+    with pytest.raises(UserError, match="--set pd= names no value"):
+        evaluate(run, tmp_path / "wrong", Plan(("never",), 2, 858, world=("pd=",)), quiet=True)
     with pytest.raises(UserError, match=r"--set n_obs=3: KEY=VALUE with one of pd, drift"):
-        evaluate(run, tmp_path / "wrong", Plan(("never", "policy"), 2, 702, world=("n_obs=3",)), quiet=True)
+        evaluate(run, tmp_path / "wrong", Plan(("never", "policy"), 2, 858, world=("n_obs=3",)), quiet=True)
     with pytest.raises(UserError, match=r"pd=7 in the evaluation is not allowed"):
-        evaluate(run, tmp_path / "wrong", Plan(("never", "policy"), 2, 702, world=("pd=7",)), quiet=True)
+        evaluate(run, tmp_path / "wrong", Plan(("never", "policy"), 2, 858, world=("pd=7",)), quiet=True)
 
 
 def test_a_gain_of_the_electrode_changes_no_count_of_spikes() -> None:
@@ -307,16 +347,46 @@ def test_a_gain_of_the_electrode_changes_no_count_of_spikes() -> None:
     assert lfp[1][:80] == pytest.approx(lfp[0][:80] * np.sqrt(2.0), rel=1e-6)
 
 
+def test_a_real_plant_that_diverges_is_left_out(run: Path, tmp_path: Path) -> None:
+    """Its voltage is spoiled amid an episode; what others would have played from it is left out too."""
+
+    class Spoiled(gymnasium.Wrapper[Any, Any, Any, Any]):
+        def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+            self.at = 600 if seed == HELD_OUT + 1 else -1
+            return super().reset(seed=seed, options=options)
+
+        def step(self, action: Any) -> Any:
+            self.at -= 1
+            if self.at == 0:
+                base_env(self.env).ready().rows(0, "V0", 8)[0, 4] = np.nan  # type: ignore[union-attr]
+            return super().step(action)
+
+    def factory(config: TrainConfig) -> Any:
+        return Spoiled(run_env(config))
+
+    names = ("never", "replayed", "policy")
+    whole = evaluate(run, tmp_path / "whole", Plan(names, 3, 897), quiet=True)
+    lost = evaluate(run, tmp_path / "lost", Plan(names, 3, 897), quiet=True, env_factory=factory)
+    for before, after in zip(whole["rows"], lost["rows"], strict=True):
+        gone = {"replayed": [0, 1]}.get(after["controller"], [0, 1] if "another" in after["detail"] else [1])
+        values = after["plants"]["percent_of_untreated"]
+        assert [k for k, value in enumerate(values) if value is None] == gone, after["detail"]
+        if "mean" not in after["detail"]:  # which is the mean of fewer plants now
+            kept = [k for k in range(3) if k not in gone]
+            assert [values[k] for k in kept] == [before["plants"]["percent_of_untreated"][k] for k in kept]
+    assert "is not finite" in next(one["diverged"] for one in lost["episodes"] if one["diverged"])
+
+
 def test_rows_of_other_slots_stand_beside(run: Path, tmp_path: Path) -> None:
     """A controller that reads beta decides in its own slots: its evaluation is compared plant by plant."""
-    coarse = {"preset": "paper", "slots": 10, "window_ms": 200.0, "stride_ms": 20.0, "n_obs": 10, "settle_ms": 400.0}
-    config = TrainConfig.model_validate({k: v for k, v in coarse.items() if k != "settle_ms"} | {"episode_steps": 9})
+    coarse = {"preset": "paper", "slots": 10, "window_ms": 1000.0, "stride_ms": 20.0, "n_obs": 10}
+    config = TrainConfig.model_validate(coarse | {"episode_steps": 11})
     actor = build_actor("tiny", 10, 10)
     (tmp_path / "carrier").mkdir()
     spec = {"actor": "tiny", "n_obs": 10, "slots": 10, "preset": "paper", "step": 0, "config": config.model_dump()}
     checkpoint.save_policy(tmp_path / "carrier", actor, spec)
-    other = evaluate(tmp_path / "carrier", tmp_path / "other", Plan(("never", "on-off"), 2, 9), quiet=True)
-    own = Plan(("never", "policy"), 2, 702, beside=tmp_path / "other")
+    other = evaluate(tmp_path / "carrier", tmp_path / "other", Plan(("never", "on-off"), 2, 11), quiet=True)
+    own = Plan(("never", "policy"), 2, 858, beside=tmp_path / "other")
     result = evaluate(run, tmp_path / "out", own, quiet=True)
     row = next(row for row in result["rows"] if row["controller"] == "on-off")
     policy = next(row for row in result["rows"] if row["controller"] == "policy")
@@ -324,10 +394,20 @@ def test_rows_of_other_slots_stand_beside(run: Path, tmp_path: Path) -> None:
     below = np.subtract(row["plants"]["percent_of_untreated"], policy["plants"]["percent_of_untreated"])
     assert row["policy_below_points"]["iqm"] == pytest.approx(below.mean())
     assert row["plants"] == other["rows"][1]["plants"]
-    assert len(result["episodes"][0]["P_beta"]) == 352  # 702 decisions, two a value, and the reset's
+    assert len(result["episodes"][0]["P_beta"]) == 287  # 858 decisions, three a value, and the reset's
     own_episodes = [one for one in result["episodes"] if one["controller"] == "policy"]
     assert [sum(one["pulses"]) for one in own_episodes] == policy["plants"]["pulses"]
-    with pytest.raises(UserError, match=r"seconds on each 1.8 there, 1.9 here"):
-        evaluate(run, tmp_path / "longer", Plan(("policy",), 2, 741, beside=tmp_path / "other"), quiet=True)
+    with pytest.raises(UserError, match=r"seconds on each 2.2 there, 2.3 here"):
+        evaluate(run, tmp_path / "longer", Plan(("policy",), 2, 897, beside=tmp_path / "other"), quiet=True)
+    command = [sys.executable, "-c", "from sea_dbs.cli import main; main()", "evaluate", str(run)]
+    command += ["--seeds", "2", "--steps", "858", "--out", str(tmp_path / "cli"), "--beside", str(tmp_path / "nowhere")]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (told.returncode, "there is no file" in told.stderr) == (2, True)
+    write_json(tmp_path / "evaluation.json", {"kind": "evaluation"})
+    with pytest.raises(UserError, match="holds no evaluation of this version"):
+        evaluate(run, tmp_path / "none", Plan(("policy",), 2, 858, beside=tmp_path), quiet=True)
+    healthy = Plan(("policy",), 2, 858, beside=tmp_path / "other", world=("pd=0",))
+    with pytest.raises(UserError, match=r"pd 1.0 there, 0.0 here"):
+        evaluate(run, tmp_path / "none", healthy, quiet=True)
     with pytest.raises(UserError, match="there is no file"):
-        evaluate(run, tmp_path / "none", Plan(("policy",), 2, 702, beside=tmp_path / "nowhere"), quiet=True)
+        evaluate(run, tmp_path / "none", Plan(("policy",), 2, 858, beside=tmp_path / "nowhere"), quiet=True)

@@ -39,9 +39,13 @@ class Wire:
         self.core = CoreInProcess(key=key.secret if key else None, simulated=simulated, boots=boots)
         self.heard: deque[bytes] = deque()
         self.said: deque[bytes] = deque()
+        self.lossy = 0  # so many writes are lost on the way
 
     def __call__(self, data: bytes) -> bytes:
         self.heard.append(data)
+        if self.lossy > 0:
+            self.lossy -= 1
+            return b""
         answer = self.core(data)
         self.said.append(answer)
         return answer
@@ -142,9 +146,29 @@ def test_stop_is_acknowledged_after_a_handshake_that_was_cut_short(
     with pytest.raises(KeyboardInterrupt):
         client.hello()
     monkeypatch.setattr(client.link, "read", read)
+    wire.lossy = 1  # and the cable drops what comes first now
     client.stop()
     status = client.status()
     assert (status.state, status.cause) == (State.IDLE, Cause.STOPPED)
+
+
+def test_stop_is_asked_for_even_if_no_handshake_is_answered() -> None:
+    wire = Wire(None)
+    client = wire.client(None)
+    client.hello()
+    client.arm()
+    order(client)
+    wire.lossy = 1_000
+    with pytest.raises(UserError, match="no answer from a board"):
+        client.hello(timeout_s=0.3)
+    heard = len(wire.heard)
+    with pytest.raises(UserError, match="no answer to STOP"):
+        client.stop()
+    sent = [frame for data in list(wire.heard)[heard:] for frame in Decoder().feed(data) if isinstance(frame, Frame)]
+    assert sum(isinstance(frame.message, Stop) for frame in sent) >= 3
+    wire.lossy = 0
+    client.stop()
+    assert client.status().state == State.IDLE
 
 
 def test_unsigned_orders_are_counted_and_unanswered() -> None:

@@ -24,6 +24,7 @@ from firmware_bridge.images import build_image, check_source
 from firmware_bridge.integer_policy import check_format
 from firmware_bridge.limits import LIMITS_HASH
 from firmware_bridge.messages import SCHEMA_HASH
+from firmware_bridge.plan import check_slots
 from firmware_bridge.release import gates
 from firmware_bridge.release.outcome import read_outcome
 from firmware_bridge.release.plant import CONDITIONS, MEANING, SEED, cohort, settings
@@ -96,6 +97,7 @@ def _prepare(asked: Asked) -> tuple[bytes, str, Work]:
         )
     model = Chain.of_folder(asked.export).model_hash
     manifest = load_manifest(asked.export)
+    check_slots(round(manifest.slot_us))
     check_format(asked.export, CHECKED)
     check_source(asked.export, CHECKED)
     work = Work(asked.export, asked.patients, asked.seconds, asked.seed)

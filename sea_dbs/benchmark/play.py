@@ -88,14 +88,19 @@ def _play_policy(
             known[key] = run(Played(name, decisions))
         return _row(replace(known[key], name=name), config, thresholds)
 
+    gone = np.array([bool(word) for word in own.lost])
+    seen = own.seen.copy()
+    seen[gone] = seen[~gone].mean(axis=0)  # what a lost lane saw was another plant
     for mode, words in BLIND.items():
-        rows[mode] = played(f"policy, observation: {words}", decisions_on(controller, shown(mode, own.seen)))
+        rows[mode] = played(f"policy, observation: {words}", decisions_on(controller, shown(mode, seen)))
     n, steps, _ = own.decisions.shape
     chance = RandomDuty(config.slots, duty, seed=n * steps)
     rows["random"] = played(f"random at its duty ({duty:.2f})", decided(chance, config, n, steps))
     regular = best_periodic(config, duty, make)
     rows["periodic"] = played(f"{regular.name}, at most its pulses", decided(regular, config, n, steps))
-    good = [k for k in range(n) if not any(rows[name]["lost"][k] for name in ("own", *BLIND))]
+    bad = np.any([[bool(word) for word in rows[name]["lost"]] for name in ("own", *BLIND)], axis=0)
+    bad |= np.roll(gone, -1)  # plant k was shown what plant k + 1 saw
+    good = np.flatnonzero(~bad)
 
     def kept(name: str) -> tuple[list[float], list[float]]:
         found = rows[name]["measures"]

@@ -123,9 +123,9 @@ def report(suite: str, rows: Sequence[Row], store: Store, cells: Sequence[Entry]
         if better:
             parts += [f"Probability that SEA-DBS earns more reward than, task `{task}`:", "", better_table(better), ""]
     violations = sum(row.violations for row in rows)
-    lost = {row.controller: row.lost for row in rows if row.lost}
+    lost = [f"{row.controller} ({row.task}) {row.lost}" for row in rows if row.lost]
     if lost:
-        told = ", ".join(f"{name} {n}" for name, n in lost.items())
+        told = ", ".join(lost)
         parts += [
             f"Plants that diverged and are left out (docs/plant.md), with the trains beside a policy: {told}.",
             "",

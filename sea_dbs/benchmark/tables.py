@@ -55,7 +55,7 @@ class Row:
     losses: dict[str, Estimate]  # reward lost in each way of blinding, paired
     gains: dict[str, Estimate]  # % of untreated beta below random and periodic at its own pulses, paired
     beside: dict[str, dict[str, list[float]]]  # the same measures of `BESIDE`
-    lost: int = 0  # plants that diverged, of all rows of these jobs
+    lost: int = 0  # plants of its seeds that diverged, in its own row or one beside it
 
     @property
     def word(self) -> str:
@@ -112,8 +112,13 @@ def _row(store: Store, cells: Sequence[Entry], untreated: dict[tuple[str, int], 
         losses={mode: difference("own", mode, "reward") for mode in blind},
         gains={name: difference(name, "own", "P_beta") for name in beside if name != "other"},
         beside=beside,
-        lost=sum(bool(word) for one in results for each in one["rows"].values() for word in each.get("lost", ())),
+        lost=sum(len(_lost_in(one)) for one in results),
     )
+
+
+def _lost_in(result: Mapping[str, Any]) -> set[int]:
+    """The plants of a job that diverged in any of its rows."""
+    return {k for row in result["rows"].values() for k, word in enumerate(row.get("lost", ())) if word}
 
 
 def _apart(

@@ -35,10 +35,11 @@ def evaluate(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Another world than the policy was trained in, such as pd=0 or drift=disease; may be repeated.",
+            help="Another world than the policy was trained in, may be repeated: pd, drift, delay_steps, noise_sd, "
+            "artefact, missing_share, amplitude_uA_cm2 or width_ms, such as pd=0 or drift=disease.",
         ),
     ] = None,
-    cohort: Annotated[bool, typer.Option("--cohort", help="On 20 patients that no training meets.")] = False,
+    cohort: Annotated[bool, typer.Option("--cohort", help="On patients that no training meets, at most 20.")] = False,
     beside: Annotated[
         Path | None,
         typer.Option(
@@ -73,6 +74,7 @@ def evaluate(
         steps,
         world=tuple(world or ()),
         cohort=cohort,
+        beside=beside,
     )
     result = run_evaluation(run, out, plan, overwrite=overwrite, resume=resume)
     print_table(result["rows"])

@@ -29,7 +29,7 @@ def train(
     """Train a policy in simulation.
 
     variant=sea-dbs, gs-only, pm-only or ddpg ablates SEA-DBS; variant=recurrent gives it memory; variant=ppo, dqn or
-    qr-dqn trains a learner of Stable-Baselines3 on the same environments.
+    qr-dqn trains a learner of Stable-Baselines3 on the same environments. --config timing searches when to pulse.
     """
     from sea_dbs.config import load_config
     from sea_dbs.extras import need

@@ -88,7 +88,7 @@ class World:
             batch.put(i, plants[plant].network, plants[plant].state)
         origins = [batch.sample_of(i) for i in range(len(lanes))]
         own = np.array([weights[policy] for policy, _ in lanes])
-        smc = np.stack([plants[plant].smc for _, plant in lanes])
+        smc, whose = np.stack([one.smc for one in plants]), np.array([plant for _, plant in lanes])
         rates = np.zeros((len(lanes), self.half + self.n_slots))
         pulses = np.zeros_like(rates)
         rates[:, : self.half] = [plants[plant].rates for _, plant in lanes]
@@ -104,7 +104,7 @@ class World:
             current = np.zeros((len(lanes), end - first))
             current[:, :width] = pulses[:, self.half + t, None] * c.amplitude_uA_cm2
             try:
-                records = batch.advance(smc[:, first:end], current)
+                records = batch.advance(smc[whose, first:end], current)
             except NetworkFailedError as error:
                 records = error.records
                 for i in error.failures:  # it stands for nothing from here; a living network keeps its lane's place

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sea_dbs.config import TrainConfig
 from sea_dbs.evolution.kernels import Candidates
 from sea_dbs.evolution.plants import World
-from sea_dbs.seeds import BLOCK, stream, training_seed
+from sea_dbs.seeds import stream, training_seed
 
 BUDGET_PRICE = 2.0  # % of untreated beta a Hz above the budget, ours: along regular trains a Hz buys about 0.5 %
 ALL_DIVERGED = 1_000.0  # %, cost of a candidate on whose plants nothing could be measured
@@ -67,7 +67,7 @@ class Evolution:
         """Run to the end; yields each generation after the strategy has learnt from it."""
         while len(self.costs) < self.config.generations:
             number, n = len(self.costs), self.config.candidate_plants
-            seeds = [training_seed(self.config.seed, (number * n + k) % BLOCK) for k in range(n)]
+            seeds = [training_seed(self.config.seed, number * n + k) for k in range(n)]
             candidates = self._ask()
             untreated = self.world.untreated(seeds)
             done = self.world.play(self.candidates.weights(np.stack(candidates)), seeds)

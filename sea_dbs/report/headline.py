@@ -24,6 +24,7 @@ LABEL_SENTENCES = {
     ),
     "": ("It uses what it senses: with its observation silenced it does worse, or needs more pulses.", "good"),
 }
+FULL = 0.99  # share of slots from which a train is called one of every slot
 NO_CHANGE = 1.0  # % of untreated: less than this is called no change, whatever its interval
 
 Row = Mapping[str, Any]
@@ -56,6 +57,16 @@ def row_of(evaluation: Row, controller: str) -> Row | None:
     return next((row for row in evaluation["rows"] if row["controller"] == controller), None)
 
 
+def world_of(evaluation: Row) -> str:
+    """In words, where the world is another one than in training, and how many plants a policy's row has lost."""
+    plan, policy = evaluation["plan"], row_of(evaluation, "policy")
+    words = ["patients of a cohort"] if plan.get("cohort") else []
+    words += [f"in another world than in training ({', '.join(plan['world'])})"] if plan.get("world") else []
+    if policy is not None and policy.get("diverged"):
+        words.append(f"without {policy['diverged']} that diverged")
+    return f" ({'; '.join(words)})" if words else ""
+
+
 def of_evaluation(evaluation: Row) -> tuple[list[Text], list[Tile]]:
     """Did the policy lower beta, at which cost, and did it learn to listen?"""
     policy = row_of(evaluation, "policy")
@@ -65,7 +76,8 @@ def of_evaluation(evaluation: Row) -> tuple[list[Text], list[Tile]]:
     plants = f"{policy['seeds']} simulated networks" if policy["seeds"] != 1 else "one simulated network"
     texts = [
         Text(
-            f"On {plants} that training never met, the policy {_effect(policy['percent_of_untreated'])} of untreated"
+            f"On {plants} that training never met{world_of(evaluation)}, the policy "
+            f"{_effect(policy['percent_of_untreated'])} of untreated"
             + (f" (95 % interval {ci})" if ci else "")
             + f", with {percent(policy['duty'])} of the slots stimulated and "
             f"{policy['charge_percent_of_130Hz']:.0f} % of the charge of continuous 130 Hz stimulation."
@@ -108,6 +120,8 @@ def _comparison(evaluation: Row) -> str:
         row = row_of(evaluation, controller)
         if row is not None:
             detail = f" ({row['detail'].split()[-2]} Hz)" if controller == "periodic" else ""
+            if controller == "always" and row["duty"] < FULL:
+                words = "as many pulses as may be given"
             parts.append(f"{words}{detail} {row['percent_of_untreated']:.0f} %")
     return ", ".join(parts)
 

@@ -11,7 +11,7 @@ from envs.untrusted import load_yaml
 from sea_dbs import evaluation_figures
 from sea_dbs.report import learning_figure, plant_figure, release, session_figure, shadow
 from sea_dbs.report.find import Found, Part
-from sea_dbs.report.headline import between, level, percent, row_of
+from sea_dbs.report.headline import between, level, percent, row_of, world_of
 from sea_dbs.report.page import Block, Figure, Missing, Section, Table, Text
 from sea_dbs.report.session_data import SessionData
 from sea_dbs.runlog import read_metrics
@@ -88,9 +88,8 @@ def _evaluation_table(facts: dict[str, Any]) -> Table:
     ]
     steps, seeds = facts["plan"]["steps"], len(facts["held_out_seeds"])
     caption = (
-        f"Interquartile means over {seeds} held-out plants, {steps} decisions each, with 95 % bootstrap intervals "
-        "where there "
-        "are several plants. "
+        f"Interquartile means over {seeds} held-out plants{world_of(facts)}, {steps} decisions each, with 95 % "
+        "bootstrap intervals where there are several plants. "
         "“Silenced”: the policy sees a constant in place of its observation. The best periodic train has at most the "
         "policy's pulses, random stimulation its duty."
     )
