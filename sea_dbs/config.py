@@ -135,7 +135,7 @@ class TrainConfig(BaseModel):
 
     # -- learner=evolution: a search for the weights of actor=linear, see sea_dbs.evolution --------------------------
     pulse_budget_hz: float = Field(45.5, ge=5, le=130)  # pulses a second that cost nothing; 45.5 is 35 % of 130 Hz
-    generations: int = Field(240, ge=1, le=100_000)
+    generations: int = Field(180, ge=1, le=100_000)
     population: int = Field(16, ge=4, le=1024)  # candidates a generation
     candidate_plants: int = Field(6, ge=1, le=64)  # on which each candidate of a generation is judged
     candidate_s: float = Field(6.0, ge=3, le=600)  # s on each plant; the first is not judged

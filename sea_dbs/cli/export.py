@@ -109,6 +109,11 @@ def export(
     _images(out, settings.targets, settings.precisions)
     model = load(out).model_hash.hex()
     typer.echo(f"model {model[:12]} in {out}; table: {out}/parity.md")
+    from firmware_bridge.limits import LIMITS
+
+    if described.slot_us < (least := LIMITS["SLOT_PERIOD_MIN_US"].value):
+        typer.echo(f"no board takes it yet: its slots are {described.slot_us:.0f} µs, a board's {least} µs or more")
+        return
     typer.echo(f"next: sea-dbs board host, then sea-dbs session --policy {out} --port PORT --steps 30 --out DIR")
 
 
