@@ -170,6 +170,7 @@ def test_a_stopped_search_goes_on_as_if_nothing_had_happened(tmp_path: Path, mon
     config = tiny()
     whole = train(config, tmp_path / "whole", quiet=True)
     assert whole.env_steps == 3 * 4 * 2 * 1170
+    assert (tmp_path / "whole" / "search.png").read_bytes().startswith(b"\x89PNG")
 
     write = RunLog.write
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,11 @@ from envs.errors import UserError
 from sea_dbs import checkpoint
 from sea_dbs.config import TrainConfig
 from sea_dbs.evolution.search import Evolution, Generation
+from sea_dbs.files import atomic_write_bytes
 from sea_dbs.networks import LinearActor
-from sea_dbs.runlog import RunLog
+from sea_dbs.runlog import RunLog, read_metrics
+
+PICTURE = "search.png"
 
 
 def evolve(config: TrainConfig, run: Path, *, quiet: bool) -> tuple[nn.Module, int, float]:
@@ -38,7 +42,23 @@ def evolve(config: TrainConfig, run: Path, *, quiet: bool) -> tuple[nn.Module, i
             log.sync()
             _save(run, config, search, time.monotonic() - began)
     _save(run, config, search, time.monotonic() - began)
+    _draw(run, search)
     return actor_of(search.weights()), total, time.monotonic() - began
+
+
+def _draw(run: Path, search: Evolution) -> None:
+    """The picture, where the extra 'report' is there to draw it."""
+    from sea_dbs.evolution.figure import draw
+
+    config = search.config
+    try:
+        picture = draw(read_metrics(run), search.weights(), search.candidates.slot_ms, config.pulse_budget_hz)
+    except UserError as error:
+        if "extra" not in str(error):
+            raise
+        sys.stderr.write(f"no picture: {error}\n")
+        return
+    atomic_write_bytes(run / PICTURE, picture)
 
 
 def actor_of(weights: NDArray[np.float64]) -> LinearActor:
