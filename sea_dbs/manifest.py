@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-LIBRARIES = ("numpy", "numba", "scipy", "gymnasium", "torch", "onnx", "onnxruntime")
+LIBRARIES = ("numpy", "numba", "scipy", "gymnasium", "torch", "cmaes", "onnx", "onnxruntime")
 
 
 def machine() -> dict[str, Any]:
