@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from envs.basal_ganglia import OBSERVATION_SCALE
 from envs.errors import UserError
 from export import chain, closed_loop, cost, graph, manifest, parity, targets
-from export.manifest import Hashes, Manifest, ModelFile, Normalisation, Tensor
+from export.inputs import input_of
+from export.manifest import Hashes, Manifest, ModelFile, Tensor
 from export.observations import CALIBRATION_SEEDS, gather
 from export.parity import Float, Row
 from export.plants import EnvFactory
@@ -179,6 +179,7 @@ def describe(source: Source, models: Mapping[str, bytes]) -> Manifest:
         for name, data in models.items()
     }
     config, what = source.config, source.interface
+    seen, normalisation = input_of(config)
     default = DEFAULT if DEFAULT in models else next(iter(models))
     state = {
         key: Tensor(name=name, shape=(graph.BATCH, what.state), unit="state of the policy, zeros before the first step")
@@ -195,11 +196,11 @@ def describe(source: Source, models: Mapping[str, bytes]) -> Manifest:
         default=default,
         precisions=files,
         opset=source.opset,
-        input=Tensor(name=graph.INPUT, shape=(graph.BATCH, what.n_obs), unit="P_beta / 1000, oldest value first"),
+        input=Tensor(name=graph.INPUT, shape=(graph.BATCH, what.n_obs), unit=f"{seen}, oldest value first"),
         output=Tensor(name=graph.OUTPUT, shape=(graph.BATCH, what.slots, 2), unit="logits: no pulse, pulse"),
         **state,
         origin=source.origin,
-        normalisation=Normalisation(quantity="P_beta", unit="spikes²/s²", divisor=OBSERVATION_SCALE),
+        normalisation=normalisation,
         slots=what.slots,
         slot_us=1e6 / (config.stim_hz or 1.0),
         amplitude_uA=source.amplitude_uA,

@@ -12,11 +12,11 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from envs.basal_ganglia import OBSERVATION_SCALE
 from envs.errors import UserError
 from envs.stimulation import PLANT_MS_PER_US, UA_CM2_PER_UA
 from export import graph
 from export.graph import Interface
+from export.inputs import input_of
 from export.precision import wrap
 from export.runner import Runner
 from sea_dbs.checkpoint import POLICY, read_policy
@@ -71,14 +71,15 @@ class Source:
     def metadata(self, precision: str) -> dict[str, str]:
         """What stands in the ONNX file itself, so that it explains itself without the manifest."""
         config = self.config
+        seen, scale = input_of(config)
         values: dict[str, Any] = {
             "version": version("sea-dbs"),
             "preset": config.preset,
             "precision": precision,
             "actor": self.name,
             "opset": self.opset,
-            "input": f"{graph.INPUT}: P_beta / {OBSERVATION_SCALE:g} (spikes²/s²), oldest value first, float32",
-            "divisor": f"{OBSERVATION_SCALE:g}",
+            "input": f"{graph.INPUT}: {seen} ({scale.unit}), oldest value first, float32",
+            "divisor": f"{scale.divisor:g}",
             "output": f"{graph.OUTPUT}: (slot, [no pulse, pulse]), float32; a tie gives no pulse",
             "slots": self.interface.slots,
             "slot_us": 1e6 / (config.stim_hz or 1.0),

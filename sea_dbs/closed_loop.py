@@ -103,6 +103,8 @@ def label(
     """
     if duty > CONSTANT_DUTY:
         return CONSTANT
+    if not reward:  # no plant is left to compare
+        return OPEN_LOOP
     for other_reward, other_pulses in blind:
         bounds = interval(np.asarray(reward, np.float64) - np.asarray(other_reward, np.float64))
         falls = bounds is not None and bounds[0] > 0.0

@@ -170,6 +170,11 @@ class Bench:
             write_json(self.path, {"facts": self.facts, "done": done})
         return self.done[key]
 
+    def in_groups(self, make: Callable[[int], Controller], seeds: Sequence[int]) -> list[Episode]:
+        """`run` with a controller for each group in lockstep, which ``make`` gets the place of the first plant of."""
+        groups = range(0, len(seeds), LOCKSTEP)
+        return [episode for at in groups for episode in self.run(make(at), seeds[at : at + LOCKSTEP])]
+
     def _lockstep(self, controller: Controller, seeds: Sequence[int], steps: int) -> list[Episode]:
         while len(self.envs) < len(seeds):
             self.envs.append(StandsStill(self.env_factory(self.config), int(self.config.episode_steps or 0)))
@@ -216,9 +221,14 @@ def _run_plan(bench: Bench, plan: Plan, policy: TorchPolicy) -> tuple[list[dict[
             case "policy":
                 ran = with_policy
             case "replayed":
-                ran = of_others(bench.run(Replayed(slots, [one.decisions for one in with_policy]), seeds), with_policy)
+                trains = [one.decisions for one in (*with_policy, *with_policy)]
+                ran = bench.in_groups(lambda at: Replayed(slots, trains[at : at + LOCKSTEP + 1]), seeds)  # noqa: B023
+                ran = of_others(ran, with_policy)
             case "periodic":
                 ran = bench.run(best_periodic(bench, plan, duty), seeds)
+            case "random":
+                asked = world.share_asked(duty)
+                ran = bench.in_groups(lambda at: make_controller("random", slots, slot_us, duty=asked, seed=at), seeds)  # noqa: B023
             case _:
                 ran = bench.run(make_controller(name, slots, slot_us, duty=world.share_asked(duty)), seeds)
         row = table_row(name if name == "policy" else split_name(name)[0], ran, untreated, config)

@@ -78,10 +78,10 @@ class Episode:
 def settle_steps(config: TrainConfig) -> int:
     """Decisions until the observation holds nothing of the time before the first one (2 of 1 s, 99 of 20 ms).
 
-    With view "timing", which shows no beta: until the newest window holds nothing of the first second, as elsewhere.
+    With views of single slots: until the newest window holds nothing of the first second, as in `paper`.
     """
     span_ms = (config.window_ms or 0) + ((config.n_obs or 1) - 1) * (config.stride_ms or 0)
-    if config.world().view == "timing":
+    if config.world().view != "trace":
         span_ms = (config.window_ms or 0) + TRANSIENT_MS
     return math.ceil(span_ms * (config.stim_hz or 0) / (1000.0 * (config.slots or 1)) - 1e-9)
 
@@ -173,7 +173,7 @@ def compare(rows: Sequence[dict[str, Any]]) -> None:
 
 #: Rows of another evaluation that stand beside: not those that were matched to its own policy.
 BESIDE = ("always", "on-off", "dual-threshold", "proportional", "pi", "pattern")
-SAME_WORLD = (*WORLD_KEYS, "dt_ms", "window_ms")
+SAME_WORLD = (*(key for key in WORLD_KEYS if key != "delay_steps"), "dt_ms", "window_ms", "beta_threshold")
 
 
 def rows_beside(folder: Path, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -189,6 +189,8 @@ def rows_beside(folder: Path, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
             ("held-out plants", facts["held_out_seeds"], other["held_out_seeds"]),
             ("seconds on each", _seconds(facts), _seconds(other)),
             ("a cohort", facts["plan"]["cohort"], other["plan"]["cohort"]),
+            ("ms of delay", _delay_ms(facts), _delay_ms(other)),
+            ("the released code's plant", _released(facts), _released(other)),
             *((key, facts["config"][key], other["config"][key]) for key in SAME_WORLD),
         ]
         rows = [row for row in other["rows"] if row["controller"] in BESIDE and row["plants"]]
@@ -197,9 +199,20 @@ def rows_beside(folder: Path, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     for what, own, found in pairs:
         if own != found:
             raise UserError(f"{path} cannot stand beside this evaluation: {what} {found} there, {own} here")
-    hz = other["config"]["stim_hz"]
+    decision = f"decisions of {1000.0 * other['config']['slots'] / other['config']['stim_hz']:g} ms"
     kept = [{key: value for key, value in row.items() if key != "policy_below_points"} for row in rows]
-    return [{**row, "detail": f"{row['detail']}, {hz:g} Hz slots"} for row in kept]
+    return [{**row, "detail": f"{row['detail']}, {decision}"} for row in kept]
+
+
+def _delay_ms(facts: Mapping[str, Any]) -> float:
+    """By how much the observation comes late (ms)."""
+    config = facts["config"]
+    return round(float(1000.0 * config["delay_steps"] * config["slots"] / config["stim_hz"]), 6)
+
+
+def _released(facts: Mapping[str, Any]) -> bool:
+    """Whether the plant has the oddities of the released code."""
+    return bool(facts["config"]["preset"] == "paper-released")
 
 
 def _seconds(facts: Mapping[str, Any]) -> float:

@@ -391,7 +391,7 @@ def test_rows_of_other_slots_stand_beside(run: Path, tmp_path: Path) -> None:
     result = evaluate(run, tmp_path / "out", own, quiet=True)
     row = next(row for row in result["rows"] if row["controller"] == "on-off")
     policy = next(row for row in result["rows"] if row["controller"] == "policy")
-    assert row["detail"] == "on-off, 50 Hz slots"
+    assert row["detail"] == "on-off, decisions of 200 ms"
     below = np.subtract(row["plants"]["percent_of_untreated"], policy["plants"]["percent_of_untreated"])
     assert row["policy_below_points"]["iqm"] == pytest.approx(below.mean())
     assert row["plants"] == other["rows"][1]["plants"]

@@ -34,6 +34,7 @@ def measures(play: Play, config: EnvConfig, thresholds: Sequence[float] | None =
     target = 1000.0 * HEALTHY_P75
     hz = play.pulses.mean(axis=1) / seconds
     whole = hz * steps * seconds
+    lost = [k for k, word in enumerate(play.lost) if word]
     found: dict[str, NDArray[np.float64]] = {
         "P_beta": beta.mean(axis=1),
         "P_beta_all": play.P_beta[:, 1:].mean(axis=1),  # the time before settling included
@@ -54,11 +55,15 @@ def measures(play: Play, config: EnvConfig, thresholds: Sequence[float] | None =
             found[name] = play.told[name][:, settled:].mean(axis=1)
     if play.envelope:
         levels = list(thresholds) if thresholds is not None else burst_thresholds(play)
-        bursts = [find_bursts(one, 1.0, threshold=level) for one, level in zip(play.envelope, levels, strict=True)]
-        found["burst_ms"] = np.array([0.0 if np.isnan(b.mean_duration_ms) else b.mean_duration_ms for b in bursts])
-        found["bursts_per_min"] = np.array([one.rate_per_min for one in bursts])
+        bursts = [
+            None if k in lost else find_bursts(one, 1.0, threshold=level)  # a lost lane's may be too short
+            for k, (one, level) in enumerate(zip(play.envelope, levels, strict=True))
+        ]
+        lengths = [0.0 if one is None else one.mean_duration_ms for one in bursts]
+        found["burst_ms"] = np.nan_to_num(np.array(lengths), nan=0.0)
+        found["bursts_per_min"] = np.array([0.0 if one is None else one.rate_per_min for one in bursts])
     for values in found.values():
-        values[[k for k, word in enumerate(play.lost) if word]] = np.nan
+        values[lost] = np.nan
     return {name: [float(value) for value in values] for name, values in found.items()}
 
 
