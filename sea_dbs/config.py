@@ -155,16 +155,11 @@ class TrainConfig(BaseModel):
             raise ValueError(
                 f"learner=evolution searches actor=linear of preset=timing, not {self.actor} of {self.preset}"
             )
-        if self.learner == "evolution":
-            plain = {"obs": "gpi", "drift": "none", "artefact": "none", "delay_steps": 0}
-            for key, value in plain.items():
-                if (found := getattr(self, key)) not in (None, value):
-                    raise ValueError(f"learner=evolution searches with {key}={value} alone, not with {found}")
-            if self.generations * self.candidate_plants > BLOCK:
-                raise ValueError(
-                    f"generations={self.generations} of candidate_plants={self.candidate_plants} would meet plants "
-                    f"twice: at most {BLOCK} plants are there"
-                )
+        if self.learner == "evolution" and self.generations * self.candidate_plants > BLOCK:
+            raise ValueError(
+                f"generations={self.generations} of candidate_plants={self.candidate_plants} would meet plants "
+                f"twice: at most {BLOCK} plants are there"
+            )
         if self.learner not in ("sea-dbs", "evolution") and self.actor != "compact":
             raise ValueError(f"learner={self.learner} has the network of actor=compact, not of actor={self.actor}")
         return self

@@ -69,6 +69,7 @@ def train(
         UserError: the folder holds something else, a run with other values, or an unreadable checkpoint; the disk is
             full; or the config does not fit the environment.
     """
+    check_searched(config)
     open_run(config, run, resume=resume, overwrite=overwrite)
     deterministic_torch()
     if config.learner == "evolution":
@@ -96,6 +97,18 @@ def train(
         _save(run, trainer, log)
     _write_manifest(run, trainer, finished=True)
     return TrainResult(run, trainer.t, trainer.wall_s)
+
+
+def check_searched(config: TrainConfig) -> None:
+    """Raise UserError where a search would not simulate the world that the config asks for.
+
+    Its policy may be evaluated in such a world all the same, so the config itself is none that is refused.
+    """
+    if config.learner != "evolution":
+        return
+    for key, value in {"obs": "gpi", "drift": "none", "artefact": "none", "delay_steps": 0}.items():
+        if (found := getattr(config, key)) != value:
+            raise UserError(f"learner=evolution searches with {key}={value} alone, not with {found}")
 
 
 def deterministic_torch() -> None:

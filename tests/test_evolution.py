@@ -284,15 +284,26 @@ def test_metrics_say_what_a_generation_did(run: Path) -> None:
         (["actor=compact"], "not compact of timing"),
         (["population=3"], "from 4 up to 1024"),
         (["candidate_s=2"], "from 3 up to 600"),
-        (["obs=lfp"], "searches with obs=gpi alone, not with lfp"),
-        (["drift=disease"], "searches with drift=none alone, not with disease"),
-        (["delay_steps=3"], "searches with delay_steps=0 alone, not with 3"),
         (["generations=2000"], "would meet plants twice: at most 10000"),
     ],
 )
 def test_settings_that_do_not_fit_are_one_sentence(given_: list[str], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         load_config("timing", given_)
+
+
+@pytest.mark.parametrize(
+    ("given_", "sentence"),
+    [
+        ("obs=lfp", "searches with obs=gpi alone, not with lfp"),
+        ("drift=disease", "searches with drift=none alone, not with disease"),
+        ("delay_steps=3", "searches with delay_steps=0 alone, not with 3"),
+    ],
+)
+def test_a_world_that_a_search_does_not_simulate_is_refused(given_: str, sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=sentence):
+        train(load_config("timing", [given_]), tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_pattern_of_coarser_slots_keeps_its_times() -> None:
@@ -322,6 +333,8 @@ def test_another_world_is_evaluated_by_what_differs(run: Path, tmp_path: Path) -
     result = evaluate(run, tmp_path / "healthy", plan, quiet=True)
     healthy = {row["controller"]: row["P_beta_mean"] for row in result["rows"]}
     assert result["config"]["pd"] == 0.0
+    drifting = evaluate(run, tmp_path / "drift", Plan(("never",), 2, 858, world=("drift=circadian",)), quiet=True)
+    assert drifting["config"]["drift"] == "circadian"
     plan = Plan(("never", "policy"), 2, 858, cohort=True)
     people = evaluate(run, tmp_path / "people", plan, quiet=True)
     same = evaluate(run, tmp_path / "same", Plan(("never", "policy"), 2, 858), quiet=True)
