@@ -29,6 +29,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "paper-30": {"slots": 3, "window_ms": 200.0, "stride_ms": 20.0, "n_obs": 6, "settle_ms": 320.0},
     "realtime": {"window_ms": 200.0, "n_obs": 6, "settle_ms": 320.0},
     "pattern": {"window_ms": 200.0, "n_obs": 16, "settle_ms": 320.0},
+    "timing": {"window_ms": 200.0, "n_obs": 16, "settle_ms": 320.0},
 }
 
 
