@@ -12,8 +12,9 @@ from envs.config import EnvConfig, env_config
 from envs.errors import UserError
 from sea_dbs.benchmark.measure import measures, series
 from sea_dbs.benchmark.tables import _apart, relative
-from sea_dbs.benchmark.world import Play, make_world, play
+from sea_dbs.benchmark.world import Play, make_training_world, make_world, play
 from sea_dbs.controllers import Always, Never
+from sea_dbs.tasks import find_task
 
 CONFIG = env_config("realtime", measures=True, episode_steps=150, precision="float32")
 SEEDS, STEPS = (3, 4, 5), 130
@@ -77,6 +78,25 @@ def test_tables_compare_the_plants_that_are_there(runs: tuple[Play, Play]) -> No
     whole = measures(runs[0], CONFIG)
     assert _apart("P_beta", whole, own, never) == 0.0  # and not the third plant's share
     assert np.isnan(relative("P_beta", {"P_beta": [np.nan] * 3}, never))
+
+
+@pytest.mark.parametrize("task", ["realtime", "cohort"])
+def test_a_training_goes_on_when_a_plant_diverges(task: str) -> None:
+    """The environments of a training job: the lane gets a plant settled anew, of its own patient in a cohort."""
+    people = find_task(task).patients("train")
+    config = find_task(task).config(episode_steps=5, precision="float32")
+    env = make_training_world(config, 3, people)
+    env.reset(seed=[5, 6, 7])
+    env.step(np.zeros((3, config.slots), np.int8))
+    before = [lane.env.get_wrapper_attr("patient") for lane in env._lanes]
+    env.lane(1).ready().rows(0, "V0", 8)[1, 4] = np.nan  # type: ignore[union-attr]
+    with pytest.warns(RuntimeWarning, match="environment 1 was stopped"):
+        *_, truncated, info = env.step(np.zeros((3, config.slots), np.int8))
+    assert "stn cell 4" in info["redrawn"][1]
+    assert not truncated.any()
+    assert [lane.env.get_wrapper_attr("patient") for lane in env._lanes] == before
+    assert (before[1] is None) == (task == "realtime")
+    assert np.isfinite(env.step(np.zeros((3, config.slots), np.int8))[0]).all()
 
 
 def test_when_no_plant_is_left_the_job_says_so() -> None:

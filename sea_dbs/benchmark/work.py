@@ -39,7 +39,7 @@ def run_job(job: Job, inputs: list[Files], scratch: Path) -> Files:
 
 
 def _train(job: Job, scratch: Path) -> tuple[dict[str, Any], Files]:
-    from sea_dbs.benchmark.world import make_world
+    from sea_dbs.benchmark.world import make_training_world
     from sea_dbs.config import TrainConfig, config_from_mapping
     from sea_dbs.runlog import read_metrics
     from sea_dbs.tasks import find_task
@@ -50,7 +50,7 @@ def _train(job: Job, scratch: Path) -> tuple[dict[str, Any], Files]:
     people = find_task(job.spec["task"]).patients("train")
 
     def factory(_: TrainConfig, lanes: int) -> Any:
-        return make_world(world, lanes, people)
+        return make_training_world(world, lanes, people)
 
     trained = train(config, scratch / "run", resume=True, quiet=True, env_factory=factory)
     lines = read_metrics(trained.run)

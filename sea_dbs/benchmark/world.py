@@ -15,6 +15,7 @@ from envs.errors import UserError
 from envs.patients import Patient
 from envs.vector import BasalGangliaVectorEnv
 from sea_dbs.controllers.base import Controller
+from sea_dbs.redrawn import RedrawnVectorEnv
 from sea_dbs.rollout import check_action
 
 LANES = 8  # plants at once: a block of the kernel
@@ -56,6 +57,20 @@ class CohortVectorEnv(BasalGangliaVectorEnv):
             raise UserError("a cohort's environments need a list of seeds, one each")
         chosen = [self.people[int(one) % len(self.people)] for one in seed]
         return super().reset(seed=seed, options={**(options or {}), "patients": chosen})
+
+
+class RedrawnCohortVectorEnv(CohortVectorEnv, RedrawnVectorEnv):
+    """A cohort to train on: a lane whose plant diverges goes on with its patient settled anew."""
+
+
+def make_training_world(config: EnvConfig, lanes: int, people: Sequence[Patient] = ()) -> RedrawnVectorEnv:
+    """`make_world` for training, which goes on when a plant diverges."""
+    values = config.model_dump()
+    preset = values.pop("preset")
+    values["autoreset_mode"] = "Disabled"
+    if people:
+        return RedrawnCohortVectorEnv(lanes, preset, people=people, **values)
+    return RedrawnVectorEnv(lanes, preset, **values)
 
 
 def make_world(config: EnvConfig, lanes: int, people: Sequence[Patient] = ()) -> BasalGangliaVectorEnv:
