@@ -63,24 +63,23 @@ class RedrawnCohortVectorEnv(CohortVectorEnv, RedrawnVectorEnv):
     """A cohort to train on: a lane whose plant diverges goes on with its patient settled anew."""
 
 
-def make_training_world(config: EnvConfig, lanes: int, people: Sequence[Patient] = ()) -> RedrawnVectorEnv:
-    """`make_world` for training, which goes on when a plant diverges."""
-    values = config.model_dump()
-    preset = values.pop("preset")
-    values["autoreset_mode"] = "Disabled"
-    if people:
-        return RedrawnCohortVectorEnv(lanes, preset, people=people, **values)
-    return RedrawnVectorEnv(lanes, preset, **values)
-
-
 def make_world(config: EnvConfig, lanes: int, people: Sequence[Patient] = ()) -> BasalGangliaVectorEnv:
     """A vector environment of one configuration, with patients of a cohort where there are some."""
-    values = config.model_dump()
-    preset = values.pop("preset")
-    values["autoreset_mode"] = "Disabled"
     if people:
-        return CohortVectorEnv(lanes, preset, people=people, **values)
-    return BasalGangliaVectorEnv(lanes, preset, **values)
+        return CohortVectorEnv(lanes, people=people, **_values(config))
+    return BasalGangliaVectorEnv(lanes, **_values(config))
+
+
+def make_training_world(config: EnvConfig, lanes: int, people: Sequence[Patient] = ()) -> RedrawnVectorEnv:
+    """`make_world` for training, which goes on when a plant diverges."""
+    if people:
+        return RedrawnCohortVectorEnv(lanes, people=people, **_values(config))
+    return RedrawnVectorEnv(lanes, **_values(config))
+
+
+def _values(config: EnvConfig) -> dict[str, Any]:
+    """What a vector environment is made of, the preset among it; its caller alone resets lanes."""
+    return {**config.model_dump(), "autoreset_mode": "Disabled"}
 
 
 MakeWorld = Callable[[EnvConfig, int, Sequence[Patient]], Any]
