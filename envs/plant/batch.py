@@ -31,8 +31,9 @@ from envs.plant.batch_block import (
     take_lane,
     wire_lane,
 )
+from envs.plant.batch_record import split
 from envs.plant.batch_vector import vector_width
-from envs.plant.common import CI, N_CELLS, N_POPULATIONS, POPULATIONS
+from envs.plant.common import N_CELLS, N_POPULATIONS, POPULATIONS
 from envs.plant.inputs import round_half_up
 from envs.plant.network import Record, check_dt, common_dt
 from envs.plant.ranges import check_count, check_network
@@ -274,8 +275,11 @@ class BatchPlant:
         records: list[Record] = []
         failures: dict[int, Failure] = {}
         for b, (raw, failed) in enumerate(done):
-            for i in range(b * self._lanes, min((b + 1) * self._lanes, B)):
-                records.append(_record(raw, i % self._lanes, self._lanes, int(self._origin[i])))
+            first = b * self._lanes
+            used = min(self._lanes, B - first)
+            origins = np.zeros(self._lanes, np.int64)
+            origins[:used] = self._origin[first : first + used]
+            records += split(raw, origins, used)
             failures.update(failed)
         if failures:
             raise NetworkFailedError(failures, records)
@@ -295,7 +299,7 @@ class BatchPlant:
             parts.append(block.record[1 : 1 + block.record[0]].reshape(-1, 3).copy())
             block.record[0] = 0
             if status == bk.OK:
-                return np.concatenate(parts), failures
+                return parts[0] if len(parts) == 1 else np.concatenate(parts), failures
             if status == bk.RECORD_FULL:
                 if len(block.record) < 1 << 20:
                     block = self._blocks[b] = block._replace(record=np.zeros(4 * len(block.record), dtype=np.int64))
@@ -403,15 +407,3 @@ def _switches(currents: NDArray[np.float64], before: NDArray[np.float64], sample
     order = np.argsort(at, kind="stable")
     lane, row, at = lane[order], row[order], at[order]
     return Switches(at + sample + 1, row + lay.ROW["i_th"], lane.astype(np.int64), currents[lane, row, at])
-
-
-def _record(raw: NDArray[np.int64], lane: int, lanes: int, origin: int) -> Record:
-    """One network's share of a block's record."""
-    lfp = raw[raw[:, 1] == bk.LFP + lane]
-    raw = raw[raw[:, 1] < bk.LFP]
-    mine = raw[raw[:, 2] % lanes == lane]
-    mine = np.stack([mine[:, 0] + origin, mine[:, 1], mine[:, 2] // lanes], axis=1)
-    events = mine[mine[:, 1] <= CI]
-    gpi, relay = mine[mine[:, 1] == bk.GPI_SPIKE], mine[mine[:, 1] == bk.RELAY]
-    values = lfp[:, 2].copy().view(np.float64)
-    return Record(events, gpi[:, [0, 2]], lfp[:, 0] + origin, values, relay[:, [0, 2]])
