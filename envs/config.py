@@ -188,11 +188,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "timing": {
         "slots": 1,
-        "stim_hz": 390.0,
-        "gap_slots": 3,
+        "stim_hz": 370.0,
+        "gap_slots": 2,
         "view": "timing",
-        "n_obs": 160,
-        "episode_steps": 3900,
+        "n_obs": 480,
+        "episode_steps": 3700,
         "reward_signal": "newest",
     },
 }

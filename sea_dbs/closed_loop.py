@@ -91,7 +91,7 @@ def label(
     """The word for a policy that does not close a loop; empty for one that does.
 
     Args:
-        duty: share of slots stimulated.
+        duty: share of slots stimulated, of those that can be.
         reward: of the seeing policy, a value a plant.
         pulses: of the seeing policy, a value a plant.
         blind: the same two of each way of making it blind, on the same plants.

@@ -21,7 +21,7 @@ from sea_dbs.variants import expand_variant, variant_of
 
 Preset = Literal["paper", "paper-released", "realtime", "paper-30", "pattern", "timing"]
 Learner = Literal["sea-dbs", "ppo", "dqn", "qr-dqn", "evolution"]
-ActorName = Literal["compact", "small", "tiny", "linear", "paper", "recurrent"]
+ActorName = Literal["compact", "small", "tiny", "linear", "gated", "paper", "recurrent"]
 CriticTarget = Literal["printed", "mean", "none"]
 Exploration = Literal["gumbel", "epsilon"]
 WarmupActions = Literal["uniform-duty", "bernoulli"]
@@ -36,6 +36,7 @@ ENV_KEYS = (
     "pd",
     "slots",
     "stim_hz",
+    "gap_slots",
     "window_ms",
     "stride_ms",
     "n_obs",
@@ -55,7 +56,18 @@ ENV_KEYS = (
 
 
 # Keys that learner=evolution alone reads.
-EVOLUTION_KEYS = ("pulse_budget_hz", "generations", "population", "candidate_plants", "candidate_s", "sigma_0")
+EVOLUTION_KEYS = (
+    "pulse_budget_hz",
+    "start",
+    "group_pulses",
+    "healthy_price",
+    "generations",
+    "population",
+    "candidate_plants",
+    "healthy_plants",
+    "candidate_s",
+    "sigma_0",
+)
 
 
 class TrainConfig(BaseModel):
@@ -73,6 +85,7 @@ class TrainConfig(BaseModel):
     pd: float | None = None  # 0 healthy, 1 parkinsonian
     slots: int | None = None  # pulse slots a decision
     stim_hz: float | None = None  # slots a second
+    gap_slots: int | None = None  # slots from a pulse to the earliest next one
     window_ms: float | None = None  # ms of a spectrum
     stride_ms: float | None = None  # ms between two observed windows
     n_obs: int | None = None  # windows observed
@@ -109,7 +122,8 @@ class TrainConfig(BaseModel):
     polyak: Rate = 0.05  # weight of the new value in a target: θ' <- (1 - polyak) θ' + polyak θ
     buffer_size: int = Field(8192, ge=32, le=1_000_000)
     batch_size: int = Field(32, ge=2, le=4096)
-    updates_per_step: int = Field(1, ge=1, le=64)  # gradient updates an environment step
+    updates_per_step: int = Field(1, ge=1, le=64)  # gradient updates each time
+    steps_per_update: int = Field(1, ge=1, le=1000)  # environment steps between: a slot of a few ms brings little
     critic_target: CriticTarget = "mean"
     grad_clip: float = Field(10.0, gt=0, le=1e6)  # largest L2 norm of a network's gradient
 
@@ -135,11 +149,15 @@ class TrainConfig(BaseModel):
 
     # -- learner=evolution: a search for the weights of actor=linear, see sea_dbs.evolution --------------------------
     pulse_budget_hz: float = Field(45.5, ge=5, le=130)  # pulses a second that cost nothing; 45.5 is 35 % of 130 Hz
-    generations: int = Field(180, ge=1, le=100_000)
+    start: Literal["train", "earlier"] = "train"  # a train of the budget's rate, or what an earlier search had found
+    group_pulses: int = Field(22, ge=1, le=100)  # pulses of a group of that train; 1: a regular one
+    healthy_price: float = Field(0.5, ge=0, le=100)  # % of untreated beta for each pulse a second on a healthy plant
+    generations: int = Field(120, ge=1, le=100_000)
     population: int = Field(16, ge=4, le=1024)  # candidates a generation
     candidate_plants: int = Field(6, ge=1, le=64)  # on which each candidate of a generation is judged
+    healthy_plants: int = Field(2, ge=0, le=64)  # and healthy ones, on which its pulses are counted
     candidate_s: float = Field(6.0, ge=3, le=600)  # s on each plant; the first is not judged
-    sigma_0: float = Field(0.3, gt=0, le=10)  # first standard deviation of a candidate's numbers
+    sigma_0: float = Field(0.1, gt=0, le=10)  # first standard deviation of a candidate's numbers
 
     @model_validator(mode="after")
     def _fits_together(self) -> TrainConfig:
@@ -151,14 +169,15 @@ class TrainConfig(BaseModel):
             raise ValueError(f"epsilon_min={self.epsilon_min} must not exceed epsilon_0={self.epsilon_0}")
         if self.actor == "recurrent" and (self.n_step > 1 or self.priority > 0.0):
             raise ValueError("actor=recurrent learns from sequences: it needs n_step=1 and priority=0")
-        if self.learner == "evolution" and (self.actor != "linear" or self.preset != "timing"):
+        if self.learner == "evolution" and (self.actor not in ("linear", "gated") or self.preset != "timing"):
             raise ValueError(
-                f"learner=evolution searches actor=linear of preset=timing, not {self.actor} of {self.preset}"
+                f"learner=evolution searches actor=linear or gated of preset=timing, not {self.actor} of {self.preset}"
             )
-        if self.learner == "evolution" and self.generations * self.candidate_plants > BLOCK:
+        plants = self.candidate_plants + self.healthy_plants
+        if self.learner == "evolution" and self.generations * plants > BLOCK:
             raise ValueError(
-                f"generations={self.generations} of candidate_plants={self.candidate_plants} would meet plants "
-                f"twice: at most {BLOCK} plants are there"
+                f"generations={self.generations} of {plants} plants (candidate_plants and healthy_plants) would meet "
+                f"plants twice: at most {BLOCK} plants are there"
             )
         if self.learner not in ("sea-dbs", "evolution") and self.actor != "compact":
             raise ValueError(f"learner={self.learner} has the network of actor=compact, not of actor={self.actor}")
@@ -188,6 +207,10 @@ class TrainConfig(BaseModel):
     def sha256(self) -> str:
         """Hash of all values that the run's learner reads: equal configs, equal hash."""
         unread = set() if self.learner == "evolution" else set(EVOLUTION_KEYS)
+        if (
+            self.learner != "evolution"
+        ):  # where they change nothing they are as before they were there: runs stay theirs
+            unread |= {key for key in ("steps_per_update", "gap_slots") if getattr(self, key) == 1}
         return sha256_json(self.model_dump(mode="json", exclude=unread))
 
 

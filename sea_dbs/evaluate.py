@@ -29,7 +29,15 @@ from sea_dbs.controllers import (
 )
 from sea_dbs.evaluation_plan import Plan, other_world
 from sea_dbs.evaluation_plants import StandsStill
-from sea_dbs.evaluation_rows import MOST_VALUES, Episode, compare, rows_beside, settle_steps, table_row
+from sea_dbs.evaluation_rows import (
+    MOST_VALUES,
+    Episode,
+    compare,
+    rows_beside,
+    settle_steps,
+    share_of_most,
+    table_row,
+)
 from sea_dbs.files import atomic_write, atomic_write_bytes, prepare_output_dir, read_json, sha256_file, write_json
 from sea_dbs.manifest import machine
 from sea_dbs.rollout import Env, begin, rollout
@@ -239,7 +247,7 @@ def _run_plan(bench: Bench, plan: Plan, policy: TorchPolicy) -> tuple[list[dict[
             if len(seen) > 1:
                 blind[-1] = of_others(blind[-1], ran)
             own, *others = _outcomes([ran, *blind])
-            row["label"] = label(row["duty"] * world.gap_slots, *own, others)
+            row["label"] = label(share_of_most(row["duty"], config), *own, others)
             rows += [table_row("policy, silenced", one, untreated, config) for one in blind]
             episodes += [episode for one in blind for episode in one]
     return rows, episodes

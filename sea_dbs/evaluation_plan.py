@@ -77,6 +77,12 @@ class Plan:
         least = settle_steps(config) + 1
         if self.steps is not None and not least <= self.steps <= 100_000:
             raise UserError(f"{self.steps} steps were asked for: from {least} to 100000 are allowed with this preset")
+        samples = Fraction(slots * 1000) / Fraction(config.stim_hz or 0) / Fraction(str(config.dt_ms))  # of a decision
+        if (self.steps or 0) % samples.denominator and config.world().mode == "recommended":
+            raise UserError(
+                f"{self.steps} steps were asked for, here no whole number of samples of {config.dt_ms:g} ms: "
+                f"multiples of {samples.denominator} are allowed"
+            )
 
 
 def other_world(config: TrainConfig, given: Sequence[str], steps: int) -> TrainConfig:

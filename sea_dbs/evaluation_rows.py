@@ -14,7 +14,7 @@ from envs.errors import UserError
 from sea_dbs.closed_loop import CONSTANT, CONSTANT_DUTY, OPEN_LOOP
 from sea_dbs.config import TrainConfig
 from sea_dbs.files import read_json
-from sea_dbs.measures import CONTINUOUS_HZ, field_measures
+from sea_dbs.measures import CONTINUOUS_HZ, excess, field_measures
 from sea_dbs.rollout import Transition
 from sea_dbs.statistics import interval, iqm, surely_greater
 
@@ -100,19 +100,31 @@ def table_row(
         UserError: all plants diverged.
     """
     settled, n = settle_steps(config), len(episodes)
+    # one reference for all rows, whatever plant diverged in this one
+    reference = excess([one.P_beta[settled + 1 :] for one in untreated if not one.diverged] or [[0.0]])
     good = [k for k in range(n) if not (episodes[k].diverged or untreated[k].diverged)]
     if not good:
         raise UserError(f"{episodes[0].controller}: all {n} plants diverged ({episodes[0].diverged or 'untreated'})")
     episodes, untreated = [episodes[k] for k in good], [untreated[k] for k in good]
     beta = [float(np.mean(one.P_beta[settled + 1 :])) for one in episodes]
     without = [float(np.mean(one.P_beta[settled + 1 :])) for one in untreated]
+    errors = [excess(one.P_beta[settled + 1 :]) for one in episodes]
     percent = [100.0 * a / b for a, b in zip(beta, without, strict=True)]
     reward = [one.mean_reward() for one in episodes]
     steps = len(episodes[0].reward)
     seconds = steps * (config.slots or 0) / (config.stim_hz or 1)
     charge = float(np.mean([sum(one.charge_nC_cm2) for one in episodes]))
     continuous = CONTINUOUS_HZ * seconds * (config.amplitude_uA_cm2 or 0) * (config.width_ms or 0)  # nC/cm²
-    duty, gap = float(np.mean([one.mean_duty() for one in episodes])), config.world().gap_slots
+    duty = float(np.mean([one.mean_duty() for one in episodes]))
+    constant = share_of_most(duty, config) > CONSTANT_DUTY
+    measured = field_measures(
+        [one.P_beta[settled + 1 :] for one in episodes],
+        [one.P_beta[settled + 1 :] for one in untreated],
+        [one.pulses for one in episodes],
+        decision_s=seconds / steps,
+        amplitude_uA_cm2=config.amplitude_uA_cm2 or 0.0,
+        width_ms=config.width_ms or 0.0,
+    )
     return {
         "controller": controller,
         "detail": episodes[0].controller,
@@ -127,6 +139,7 @@ def table_row(
         "plants": {
             "percent_of_untreated": _at(good, percent, n),
             "pulses": _at(good, [sum(one.pulses) for one in episodes], n),
+            "tracking_error_percent": _at(good, [100.0 * one / reference for one in errors] if reference else [], n),
         },
         "below_untreated": surely_greater(without, beta),
         "reward_mean": float(np.mean(reward)),
@@ -136,26 +149,33 @@ def table_row(
         "pulses": float(np.mean([sum(one.pulses) for one in episodes])),
         "charge_nC_cm2": charge,
         "charge_percent_of_130Hz": 100.0 * charge / continuous,
-        **field_measures(
-            [one.P_beta[settled + 1 :] for one in episodes],
-            [one.P_beta[settled + 1 :] for one in untreated],
-            [one.pulses for one in episodes],
-            decision_s=seconds / steps,
-            amplitude_uA_cm2=config.amplitude_uA_cm2 or 0.0,
-            width_ms=config.width_ms or 0.0,
-        ),
-        "label": CONSTANT if duty * gap > CONSTANT_DUTY else OPEN_LOOP if controller in OPEN_LOOP_BY_DESIGN else "",
+        **measured,
+        "label": CONSTANT if constant else OPEN_LOOP if controller in OPEN_LOOP_BY_DESIGN else "",
     }
 
 
+def share_of_most(duty: float, config: TrainConfig) -> float:
+    """Pulses as a share of the most that can be given, or of 130 Hz where more can: what "constant" is judged by."""
+    world = config.world()
+    return duty * world.stim_hz / min(CONTINUOUS_HZ, world.stim_hz / world.gap_slots)
+
+
 def _at(places: Sequence[int], values: Sequence[float], n: int) -> list[float | None]:
-    """The values at their places among n; None elsewhere."""
-    known = dict(zip(places, values, strict=True))
+    """The values at their places among n; None elsewhere, and everywhere if there are none."""
+    known = dict(zip(places, values, strict=bool(values)))
     return [known.get(k) for k in range(n)]
 
 
+#: By how much the policy lies below a row, plant by plant: in beta and tracking error (% of untreated), and in pulses.
+COMPARED = {
+    "policy_below_points": "percent_of_untreated",
+    "policy_error_below_points": "tracking_error_percent",
+    "policy_pulses_below": "pulses",
+}
+
+
 def compare(rows: Sequence[dict[str, Any]]) -> None:
-    """Give each row ``policy_below_points``: by how much the policy's beta lies below it, % of untreated beta.
+    """Give each row the keys of `COMPARED`.
 
     ``iqm`` over plants of the paired difference, and its 95 % bootstrap interval (None for one plant). Without a
     policy among the rows nothing is compared.
@@ -164,11 +184,11 @@ def compare(rows: Sequence[dict[str, Any]]) -> None:
     if policy is None:
         return
     for row in rows:
-        if row is not policy:
-            pairs = zip(*(one["plants"]["percent_of_untreated"] for one in (row, policy)), strict=True)
+        for key, column in COMPARED.items() if row is not policy else ():
+            pairs = zip(*(one["plants"][column] for one in (row, policy)), strict=True)
             below = [theirs - own for theirs, own in pairs if theirs is not None and own is not None]
             if below:
-                row["policy_below_points"] = {"iqm": iqm(below), "ci95": interval(below)}
+                row[key] = {"iqm": iqm(below), "ci95": interval(below)}
 
 
 #: Rows of another evaluation that stand beside: not those that were matched to its own policy.
@@ -194,13 +214,15 @@ def rows_beside(folder: Path, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
             *((key, facts["config"][key], other["config"][key]) for key in SAME_WORLD),
         ]
         rows = [row for row in other["rows"] if row["controller"] in BESIDE and row["plants"]]
+        if any(column not in row["plants"] for row in rows for column in COMPARED.values()):
+            raise KeyError(path)
     except (KeyError, TypeError):
         raise UserError(f"{path} holds no evaluation of this version: the --out of another one is expected") from None
     for what, own, found in pairs:
         if own != found:
             raise UserError(f"{path} cannot stand beside this evaluation: {what} {found} there, {own} here")
     decision = f"decisions of {1000.0 * other['config']['slots'] / other['config']['stim_hz']:g} ms"
-    kept = [{key: value for key, value in row.items() if key != "policy_below_points"} for row in rows]
+    kept = [{key: value for key, value in row.items() if key not in COMPARED} for row in rows]
     return [{**row, "detail": f"{row['detail']}, {decision}"} for row in kept]
 
 

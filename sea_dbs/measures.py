@@ -23,6 +23,11 @@ def pulse_energy_uJ(amplitude_uA_cm2: float, width_ms: float) -> float:
     return ampere**2 * (width_ms / PLANT_MS_PER_US) * IMPEDANCE_OHM
 
 
+def excess(beta: Any, target: float = 1000.0 * HEALTHY_P75) -> float:
+    """Mean of P_beta above the target, 0 where it is below (Fleming 2020's tracking error)."""
+    return float(np.maximum(np.asarray(beta, np.float64) - target, 0.0).mean())
+
+
 def field_measures(
     beta: Sequence[Sequence[float]],
     untreated: Sequence[Sequence[float]],
@@ -51,9 +56,9 @@ def field_measures(
         untreated beta removed for each % of 130 Hz's charge; None without a pulse).
     """
     own, without = np.asarray(beta, np.float64), np.asarray(untreated, np.float64)
+    error, reference = excess(own, target), excess(without, target)
     given = np.asarray(pulses, np.float64)
     hz = float(given.mean() / decision_s)
-    error, reference = float(np.maximum(own - target, 0.0).mean()), float(np.maximum(without - target, 0.0).mean())
     removed = 100.0 * float(np.mean(1.0 - own.mean(axis=1) / without.mean(axis=1)))
     energy = pulse_energy_uJ(amplitude_uA_cm2, width_ms)
     share = 100.0 * hz / CONTINUOUS_HZ

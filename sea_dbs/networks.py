@@ -210,6 +210,24 @@ class LinearActor(nn.Module):
         return cast(Tensor, self.head(observation.to(self.head.weight.dtype)).reshape(-1, self.slots, 2))
 
 
+class GatedActor(nn.Module):
+    """A linear map that says when, and another that says whether: a pulse where both speak for one.
+
+    (n, n_obs) -> (n, slots, 2). With a, b for the two, the logit of "pulse" can be their minimum, a - relu(a - b), from
+    three hidden values a slot: relu(a), relu(-a), relu(a - b). What `sea_dbs.evolution` searches with ``actor=gated``.
+    """
+
+    def __init__(self, n_obs: int, slots: int) -> None:
+        super().__init__()
+        self.slots = slots
+        self.hidden = nn.Sequential(nn.Linear(n_obs, 3 * slots), nn.ReLU())
+        self.head = nn.Linear(3 * slots, 2 * slots)
+
+    def forward(self, observation: Tensor) -> Tensor:
+        seen = observation.to(self.head.weight.dtype)
+        return cast(Tensor, self.head(self.hidden(seen)).reshape(-1, self.slots, 2))
+
+
 class StateActionNetwork(nn.Module):
     """A number for a state and an action: the critic Q(s, a), and the reward model f(s, a) of Eq. 8. -> (n,).
 
@@ -275,6 +293,7 @@ class RecurrentCritic(nn.Module):
 
 ACTORS: dict[str, Callable[[int, int], nn.Module]] = {
     "compact": CompactActor,
+    "gated": GatedActor,
     "linear": LinearActor,
     "paper": PaperActor,
     "recurrent": RecurrentActor,
@@ -284,7 +303,7 @@ ACTORS: dict[str, Callable[[int, int], nn.Module]] = {
 
 
 def build_actor(name: str, n_obs: int, slots: int) -> nn.Module:
-    """An actor by its name: ``compact``, ``small``, ``tiny``, ``linear``, ``paper`` or ``recurrent``."""
+    """An actor by its name: ``compact``, ``small``, ``tiny``, ``linear``, ``gated``, ``paper`` or ``recurrent``."""
     return ACTORS[name](n_obs, slots)
 
 

@@ -100,7 +100,7 @@ def train(
 
 
 def check_searched(config: TrainConfig) -> None:
-    """Raise UserError where a search would not simulate the world that the config asks for.
+    """Raise UserError where a search would not simulate the world that the config asks for, or cannot begin.
 
     Its policy may be evaluated in such a world all the same, so the config itself is none that is refused.
     """
@@ -109,6 +109,11 @@ def check_searched(config: TrainConfig) -> None:
     for key, value in {"obs": "gpi", "drift": "none", "artefact": "none", "delay_steps": 0}.items():
         if (found := getattr(config, key)) != value:
             raise UserError(f"learner=evolution searches with {key}={value} alone, not with {found}")
+    from sea_dbs.evolution.kernels import Candidates
+    from sea_dbs.evolution.search import begin
+
+    world = config.world()
+    begin(Candidates(world.n_obs, world.slot_ms), config, world.gap_slots)
 
 
 def deterministic_torch() -> None:

@@ -68,7 +68,7 @@ class Trainer:
         return self.env
 
     def steps(self) -> Iterator[tuple[Transition, Losses | None]]:
-        """Run to the end; yields each lockstep transition with the losses of its last update (None in the warm-up)."""
+        """Run to the end; yields each lockstep transition with the losses of its last update (None if none was due)."""
         clock = time.monotonic()
         while self.active() > 0:
             first = self.round * self.n_envs
@@ -88,12 +88,12 @@ class Trainer:
                     break
 
     def _learn(self, new_steps: int) -> Losses | None:
-        """One update (``updates_per_step``) for each new environment step."""
+        """One update (``updates_per_step``) for each new environment step, or for each ``steps_per_update`` of them."""
         losses = None
         for _ in range(new_steps):
             self.t += 1
             self.explorer.t = self.t
-            if self.t <= self.config.warmup_steps:
+            if self.t <= self.config.warmup_steps or self.t % self.config.steps_per_update:
                 continue
             for _ in range(self.config.updates_per_step):
                 losses = self._update() or losses

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sea_dbs.measures import field_measures, pulse_energy_uJ
+from sea_dbs.measures import excess, field_measures, pulse_energy_uJ
 
 
 def test_measures_of_two_plants_by_hand() -> None:
@@ -18,6 +18,7 @@ def test_measures_of_two_plants_by_hand() -> None:
         target=340.0,
     )
     assert found["tracking_error_percent"] == pytest.approx(100.0 * (10 + 40) / (100 + 100 + 60 + 140))
+    assert excess([350.0, 330.0], 340.0) == 5.0
     assert found["time_above_target_percent"] == 50.0
     assert found["pulse_hz"] == 2.5
     assert found["time_on_percent"] == 50.0

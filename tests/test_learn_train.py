@@ -20,9 +20,9 @@ from learn_toy import ToyEnv, toy_vector
 
 from envs.errors import UserError
 from sea_dbs import checkpoint
-from sea_dbs.config import TrainConfig, load_config
+from sea_dbs.config import EVOLUTION_KEYS, TrainConfig, load_config
 from sea_dbs.controllers import TorchPolicy
-from sea_dbs.files import read_json, sha256_file
+from sea_dbs.files import read_json, sha256_file, sha256_json
 from sea_dbs.runlog import METRICS, drop_after, read_metrics
 from sea_dbs.train import train
 from sea_dbs.trainer import Trainer
@@ -96,6 +96,40 @@ def test_how_often_a_checkpoint_is_written_changes_nothing(undisturbed: Path, tm
     assert _content(tmp_path / "run")["metrics"] == _content(undisturbed)["metrics"]
     weights = [checkpoint.load(run / checkpoint.POLICY)["weights"] for run in (undisturbed, tmp_path / "run")]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_updates_may_come_every_few_steps(tmp_path: Path) -> None:
+    """Every fifth environment step, across lanes and rounds; a run that was stopped goes on as if it had not been."""
+    _train(tmp_path / "run", "steps_per_update=5")
+    lines = read_metrics(tmp_path / "run")
+    lockstep = [
+        {line["step"] for line in lines if (line["episode"] // 4, line["episode_step"]) == key}
+        for key in sorted({(line["episode"] // 4, line["episode_step"]) for line in lines})
+    ]
+    updated = {line["step"] for line in lines if line["loss_critic"] is not None}
+    assert updated == set().union(*(steps for steps in lockstep if any(s > 16 and s % 5 == 0 for s in steps)))
+    assert 0 < len(updated) < 44
+
+    class Stopping(ToyEnv):
+        def step(self, action: Any) -> Any:
+            if (tmp_path / "cut" / checkpoint.CHECKPOINT).exists():
+                raise StoppedError
+            return super().step(action)
+
+    config = load_config("paper", [*SMALL, "steps_per_update=5"])
+    with pytest.raises(StoppedError):
+        train(config, tmp_path / "cut", quiet=True, env_factory=partial(toy_vector, kind=Stopping))
+    _train(tmp_path / "cut", "steps_per_update=5", resume=True)
+    assert _content(tmp_path / "cut") == _content(tmp_path / "run")
+
+
+def test_a_key_of_today_leaves_runs_of_before_theirs() -> None:
+    """`steps_per_update` at 1 is what was always done: equal hash; at 5 it is another run."""
+    config = load_config("paper")
+    with_key = config.model_dump(mode="json")
+    assert (with_key.pop("steps_per_update"), with_key.pop("gap_slots")) == (1, 1)
+    assert config.sha256() == sha256_json({key: value for key, value in with_key.items() if key not in EVOLUTION_KEYS})
+    assert load_config("paper", ["steps_per_update=5"]).sha256() != config.sha256()
 
 
 class StoppedError(Exception):

@@ -3,7 +3,8 @@
 The network is that of the actor ``compact``: the same trunk as feature extractor, one layer of 64, the head. So a
 trained outsider is stored, evaluated and exported as any of our policies. Learning rates and the rest are the library's
 own defaults; taken from the run's config are the discount, and for DQN and QR-DQN the replay memory, the batch, the
-warm-up and one update an environment step. A run that was stopped starts from scratch: equal seeds give equal bytes.
+warm-up and how many updates come to an environment step. A run that was stopped starts from scratch: equal seeds give
+equal bytes.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def build(config: TrainConfig, lanes: Lanes, episode: int) -> Any:
         "buffer_size": config.buffer_size,
         "batch_size": config.batch_size,
         "learning_starts": config.warmup_steps,
-        "train_freq": 1,
+        "train_freq": config.steps_per_update,  # in steps of all lanes, hence as many updates as lanes each time
         "gradient_steps": lanes.num_envs * config.updates_per_step,
     }
     if config.learner == "dqn":

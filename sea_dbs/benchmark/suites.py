@@ -21,7 +21,7 @@ from sea_dbs.tasks import Task, find_task
 SUITES: dict[str, tuple[str, ...]] = {
     "paper": ("paper", "paper-30", "paper-lfp"),
     "pattern": ("pattern", "pattern-lfp"),
-    "efficient": ("efficient-0.5", "efficient-1", "efficient-2", "efficient-1-lfp"),
+    "efficient": ("efficient-1", "efficient-2", "efficient-3", "efficient-3-lfp"),
     "robust": ("realtime", "realtime-lfp", "healthy", "drift", "cohort"),
 }
 FIXED = ("never", "always", CONTINUOUS)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sea_dbs.evolution.search import BUDGET_PRICE
 from sea_dbs.report.style import CONTINUOUS, NEUTRAL, POLICY, PULSES, drawing, png, subplots
 
 
@@ -27,8 +26,8 @@ def draw(lines: Sequence[Mapping[str, Any]], weights: NDArray[np.float64], slot_
     for key, colour, label in (("cost", NEUTRAL, "mean of the candidates"), ("best_cost", POLICY, "the best of them")):
         cost.plot(generations, [line[key] for line in lines], color=colour, label=label)
     cost.set_xlabel("generation")
-    cost.set_ylabel(f"beta, % of untreated, + {BUDGET_PRICE:g} a Hz above {budget_hz:g}")
-    cost.set_title("The search")
+    cost.set_ylabel("cost: beta, % of untreated, and pulses")
+    cost.set_title(f"The search, a budget of {budget_hz:g} Hz")
     cost.legend()
     half = len(weights) // 2
     ago = np.arange(half, 0, -1) * slot_ms

@@ -1,7 +1,7 @@
 """What is searched: a linear policy over the last slots, its two filters given by few numbers.
 
-A filter of 80 slots has more numbers than an evolution strategy finds in a day. Here each is a sum of decays and of
-damped oscillations around the beta band, so that a candidate is 25 numbers; `weights` writes it out slot by slot.
+A filter of 240 slots has more numbers than an evolution strategy finds in a day. Here each is a sum of decays and of
+damped oscillations around the beta band, so that a candidate is 27 numbers; `weights` writes it out slot by slot.
 """
 
 from __future__ import annotations
@@ -9,39 +9,61 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.errors import UserError
+
 # All values are ours: from one slot to the length of the filter, and from below the beta band (13-35 Hz) to above it.
-RATE_DECAYS_MS = (3.0, 10.0, 30.0, 100.0)  # ms, of the GPi's rate
+RATE_DECAYS_MS = (3.0, 10.0, 30.0, 100.0, 300.0)  # ms, of the GPi's rate
 RATE_HZ = (10.0, 16.0, 22.0, 30.0, 42.0)  # Hz, oscillations in the GPi's rate
 RATE_DAMPING_MS = 50.0  # ms
-PULSE_DECAYS_MS = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0)  # ms, of the policy's own pulses
+PULSE_DECAYS_MS = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0)  # ms, of the policy's own pulses
 PULSE_HZ = (22.0, 45.0)  # Hz, oscillations in its own pulses
 PULSE_DAMPING_MS = 60.0  # ms
-REGULAR_MS = 20.0  # ms, the decay of its own pulses by which the start keeps a rate
+RATE_CENTRE = 0.37  # per 100 Hz a cell: the GPi's untreated rate (healthy 0.24), `python -m benchmarks.rates`
+RATE_A_PULSE = 0.0033  # per 100 Hz a cell: what a pulse a second adds to it, ill or healthy, up to 78 Hz, same source
+GATE_MS = 300.0  # ms, over which a start looks at the rate
+GATE_OPEN = 0.085  # per 100 Hz a cell: how far below the centre the gate of actor=gated closes, ours
+GATE_MARGIN = 0.065  # per 100 Hz a cell: how far below the centre a start falls silent, half of the way to healthy
+REGULAR_MS = 20.0  # ms, the decay of its own pulses by which a regular start keeps its rate
+GROUP_MS, PAUSE_MS = 10.0, 320.0  # ms, of its own pulses: what keeps a group of pulses going, and what ends it
+
+# Where a search with start=earlier begins: what one at 45.5 Hz had found from the regular train (commit 4528474).
+EARLIER_RATE_DECAYS = (-0.449229, -0.58639, 0.392827, 0.039421)  # weight a ms of the rate, in the order of the filters
+EARLIER_RATE = (-0.322718, -0.165047, 0.032292, -0.085463, -0.327598, 0.14475, -0.124908, 0.194933, 0.41001, -0.524341)
+EARLIER_PULSE_DECAYS = (-0.481263, -1.532219, -2.762043, -0.636345, -0.197919, -0.091487)  # weight of a new pulse
+EARLIER_PULSES = (-0.98734, -0.986756, 0.332932, -0.533727)
+EARLIER_BIAS = 1.593009
 
 Floats = NDArray[np.float64]
 
 
 def basis(
     n: int, slot_ms: float, decays_ms: tuple[float, ...], oscillations_hz: tuple[float, ...], damping_ms: float
-) -> Floats:
-    """Filters over ``n`` slots, oldest first, each of unit norm: (decays and twice the oscillations, n)."""
+) -> tuple[Floats, Floats]:
+    """Filters over ``n`` slots, oldest first, each of unit norm, (decays and twice the oscillations, n), and norms."""
     age = np.arange(n - 1, -1, -1) * slot_ms  # ms since a slot began, the newest 0
     rows = [np.exp(-age / tau) for tau in decays_ms]
     for hz in oscillations_hz:
         phase, damped = 2.0 * np.pi * hz * age / 1000.0, np.exp(-age / damping_ms)
         rows += [damped * np.cos(phase), damped * np.sin(phase)]
     table = np.array(rows)
-    return np.asarray(table / np.linalg.norm(table, axis=1, keepdims=True))
+    norms = np.linalg.norm(table, axis=1, keepdims=True)
+    return np.asarray(table / norms), norms[:, 0]
 
 
 class Candidates:
-    """Candidates for a policy that sees ``n_obs`` values: the GPi's rate in n_obs/2 slots, then its pulses in them."""
+    """Candidates for a policy that sees ``n_obs`` values: the GPi's rate in n_obs/2 slots, then its pulses in them.
 
-    def __init__(self, n_obs: int, slot_ms: float) -> None:
+    Args:
+        n_obs: observed values.
+        slot_ms: length of a slot (ms).
+        gated: a search begins at a policy that is silent where the GPi's rate is a healthy one.
+    """
+
+    def __init__(self, n_obs: int, slot_ms: float, *, gated: bool = True) -> None:
         half = n_obs // 2
-        self.slot_ms = slot_ms
-        self._rate = basis(half, slot_ms, RATE_DECAYS_MS, RATE_HZ, RATE_DAMPING_MS)
-        self._pulse = basis(half, slot_ms, PULSE_DECAYS_MS, PULSE_HZ, PULSE_DAMPING_MS)
+        self.slot_ms, self.gated = slot_ms, gated
+        self._rate, self._rate_norms = basis(half, slot_ms, RATE_DECAYS_MS, RATE_HZ, RATE_DAMPING_MS)
+        self._pulse, self._pulse_norms = basis(half, slot_ms, PULSE_DECAYS_MS, PULSE_HZ, PULSE_DAMPING_MS)
 
     @property
     def size(self) -> int:
@@ -49,17 +71,96 @@ class Candidates:
         return len(self._rate) + len(self._pulse) + 1
 
     def weights(self, candidate: Floats) -> Floats:
-        """(..., size) -> (..., n_obs + 1): a weight for each observed value, and the bias; a pulse where it is > 0."""
+        """(..., size) -> (..., n_obs + 1): a weight for each observed value, and the bias; a pulse where it is > 0.
+
+        A candidate's own bias holds at the rate of `RATE_CENTRE`, so that a weight on the rate leaves an untreated
+        plant's mean alone and tells a healthy plant's from it.
+        """
         cut = len(self._rate)
         rate, pulse = candidate[..., :cut] @ self._rate, candidate[..., cut:-1] @ self._pulse
-        return np.concatenate([rate, pulse, candidate[..., -1:]], axis=-1)
+        bias = candidate[..., -1:] - RATE_CENTRE * rate.sum(axis=-1, keepdims=True)
+        return np.concatenate([rate, pulse, bias], axis=-1)
 
     def regular(self, hz: float) -> Floats:
-        """A candidate that reads nothing but its own pulses and keeps about this rate: where a search begins."""
-        candidate = np.zeros(self.size)
+        """A candidate that keeps this rate or up to a seventh less (a pulse comes in the slot after it is due); less
+        behind a gate."""
         left = np.exp(-1000.0 / hz / REGULAR_MS)  # of a pulse's trace when the next one is due
-        place = PULSE_DECAYS_MS.index(REGULAR_MS)
-        n = len(self._pulse[0])
-        candidate[len(self._rate) + place] = -np.linalg.norm(np.exp(-np.arange(n) * self.slot_ms / REGULAR_MS))
-        candidate[-1] = left / (1.0 - left)
+        return self._start({REGULAR_MS: -1.0}, float(left / (1.0 - left)))
+
+    def groups(self, size: int, hz: float, gap_slots: int) -> Floats:
+        """A candidate that gives about ``hz`` in groups of ``size`` pulses, ``gap_slots`` apart; less behind a gate.
+
+        A fast trace of its own pulses keeps a group going, a slow one ends it and decides when the next is due.
+
+        Raises:
+            UserError: groups so far apart that the policy forgets one before the next, or without a pause.
+        """
+        if size == 1:
+            return self.regular(hz)
+        n, period = len(self._pulse[0]), round(1000.0 * size / hz / self.slot_ms)
+        if not (size + 1) * gap_slots <= period < n + gap_slots * (size - 1):
+            fit = self._sizes_that_fit(hz, gap_slots)
+            allowed = f"1, and {fit[0]} to {fit[-1]}," if fit else "1 alone"
+            raise UserError(
+                f"group_pulses={size} at pulse_budget_hz={hz:g} makes pauses that are no pauses, or longer than the "
+                f"{n * self.slot_ms:.0f} ms that the policy sees: {allowed} fits"
+            )
+        train = np.zeros(n + 2 * period)
+        for first in range(len(train) - period, -period, -period):  # the newest group begins one period before the end
+            at = first + gap_slots * np.arange(size)
+            train[at[at >= 0]] = 1.0
+        end = len(train) - period + gap_slots * size  # the decision at which the newest group must end
+
+        def traces(decision: int, decay_ms: float) -> float:
+            oldest_first = np.ascontiguousarray(self._decay(decay_ms)[::-1])
+            return float(train[decision - n : decision] @ oldest_first)
+
+        begins, ends = traces(len(train), PAUSE_MS), traces(end, PAUSE_MS)
+        keeps = (ends - begins) / traces(end, GROUP_MS)
+        scale = 1.0 / begins
+        return self._start({GROUP_MS: keeps * scale, PAUSE_MS: -scale}, 1.0)
+
+    def earlier(self) -> Floats:
+        """The candidate of an earlier search (`EARLIER_RATE` and what follows), in slots of this length."""
+        rate = np.array([*EARLIER_RATE_DECAYS, 0.0, *EARLIER_RATE]) * self.slot_ms * self._rate_norms
+        pulse = np.array([*EARLIER_PULSE_DECAYS, 0.0, *EARLIER_PULSES]) * self._pulse_norms
+        bias = EARLIER_BIAS + RATE_CENTRE * (rate @ self._rate).sum()
+        return np.concatenate([rate, pulse, [bias]])
+
+    def gate(self) -> Floats:
+        """Weights as `weights` gives them, (n_obs + 1,), above 0 where the GPi's rate is none of a healthy plant.
+
+        Of the rate's mean over `GATE_MS`, less what the policy's own pulses add to it: about 1 on a parkinsonian plant,
+        below 0 on a healthy one. It has nothing to tell of the moment, so that it must not close by chance.
+        """
+        rate, pulses = (np.ascontiguousarray(self._decay(tau)[::-1]) for tau in (GATE_MS, PAUSE_MS))
+        a_pulse = RATE_A_PULSE * 1000.0 / self.slot_ms
+        weights = [rate / rate.sum(), -a_pulse * pulses / pulses.sum(), [GATE_OPEN - RATE_CENTRE]]
+        return np.asarray(np.concatenate(weights) / GATE_OPEN)
+
+    def _start(self, weights: dict[float, float], bias: float) -> Floats:
+        """A candidate of these weights on the decays of its own pulses (ms -> a pulse's weight when it is new).
+
+        The gate compares the mean rate of the GPi with what a parkinsonian plant shows at the policy's own rate of
+        pulses: on such a plant it is 0 but for noise, at a healthy one's rate it outweighs the bias twice.
+        """
+        candidate, strength = np.zeros(self.size), bias / GATE_MARGIN if self.gated else 0.0
+        rate, pulses = self._decay(GATE_MS), self._decay(PAUSE_MS)
+        own = {decay: weight * np.linalg.norm(self._decay(decay)) for decay, weight in weights.items()}
+        pulses_hz = 1000.0 / self.slot_ms / pulses.sum() * np.linalg.norm(pulses)  # of a weight 1 on this decay
+        own[PAUSE_MS] = own.get(PAUSE_MS, 0.0) - strength * RATE_A_PULSE * pulses_hz
+        for decay, weight in own.items():
+            candidate[len(self._rate) + PULSE_DECAYS_MS.index(decay)] = weight
+        candidate[RATE_DECAYS_MS.index(GATE_MS)] = strength / rate.sum() * np.linalg.norm(rate)
+        candidate[-1] = bias
         return candidate
+
+    def _sizes_that_fit(self, hz: float, gap_slots: int) -> list[int]:
+        n, sizes = len(self._pulse[0]), range(2, 101)
+        periods = [round(1000.0 * size / hz / self.slot_ms) for size in sizes]
+        pairs = zip(sizes, periods, strict=True)
+        return [size for size, period in pairs if (size + 1) * gap_slots <= period < n + gap_slots * (size - 1)]
+
+    def _decay(self, tau_ms: float) -> Floats:
+        """A pulse's trace by its age, newest first."""
+        return np.asarray(np.exp(-np.arange(len(self._pulse[0])) * self.slot_ms / tau_ms))

@@ -79,8 +79,11 @@ class World:
         self._known = {seed: self._known[seed] for seed in seeds}
         return [self._known[seed] for seed in seeds]
 
-    def play(self, weights: Floats, seeds: Sequence[int]) -> Outcome:
-        """Linear policies, (policies, n_obs + 1) weights with the bias last, on the plants of these seeds."""
+    def play(self, weights: Floats, seeds: Sequence[int], gate: Floats | None = None) -> Outcome:
+        """Linear policies, (policies, n_obs + 1) weights with the bias last, on the plants of these seeds.
+
+        With a gate, (n_obs + 1,), all of them pulse only where it is above 0 too.
+        """
         c, plants = self.config, self.settle(seeds)
         lanes = [(policy, plant) for policy in range(len(weights)) for plant in range(len(plants))]
         batch = BatchPlant([plants[plant].network for _, plant in lanes], c.dt_ms, c.precision)
@@ -98,6 +101,8 @@ class World:
         for t in range(self.n_slots):
             seen = np.concatenate([rates[:, t : t + self.half], pulses[:, t : t + self.half]], axis=1)
             wanted = np.einsum("ij,ij->i", seen, own[:, :-1]) + own[:, -1] > 0.0
+            if gate is not None:
+                wanted &= seen @ gate[:-1] + gate[-1] > 0.0
             free = ~pulses[:, max(0, self.half + t - c.gap_slots + 1) : self.half + t].any(axis=1)
             pulses[:, self.half + t] = wanted & free
             first, end = int(self.edges[t]), int(self.edges[t + 1])
@@ -113,11 +118,11 @@ class World:
                     batch.put(i, settled.network, settled.state)
             bins = (end - first) * c.dt_ms / 1000.0 * N_CELLS * RATE_SCALE_HZ
             for i, record in enumerate(records):
-                if alive[i]:
-                    spikes[i].append(record.gpi_spikes - np.array([origins[i], 0]))
-                    rates[i, self.half + t] = len(record.gpi_spikes) / bins
+                spikes[i].append(record.gpi_spikes)
+            rates[:, self.half + t] = [len(record.gpi_spikes) / bins for record in records]
         shape = (len(weights), len(plants))
-        beta = np.array([self._beta(one) if good else np.nan for one, good in zip(spikes, alive, strict=True)])
+        played = [np.concatenate(one) - np.array([origin, 0]) for one, origin in zip(spikes, origins, strict=True)]
+        beta = np.array([self._beta(one) if good else np.nan for one, good in zip(played, alive, strict=True)])
         hz = pulses.sum(axis=1) * c.stim_hz / self.n_slots
         return Outcome(beta.reshape(shape), np.where(alive, hz, np.nan).reshape(shape))
 
@@ -129,11 +134,11 @@ class World:
             self._untreated |= dict(zip(new, self.play(never, new).beta[0].tolist(), strict=True))
         return np.array([self._untreated[seed] for seed in seeds])
 
-    def _beta(self, spikes: list[Ints]) -> float:
+    def _beta(self, spikes: Ints) -> float:
         c = self.config
         window, step = round(c.window_ms / c.dt_ms), round(STEP_MS / c.dt_ms)
         starts = np.arange(round(TRANSIENT_MS / c.dt_ms), int(self.edges[-1]) - window + 1, step)
-        return float(beta_trace(np.concatenate(spikes), starts, window, c.dt_ms, fixed_grid=True).mean())
+        return float(beta_trace(spikes, starts, window, c.dt_ms, fixed_grid=True).mean())
 
 
 def _rates(at: Ints, edges: Ints, dt_ms: float) -> Floats:

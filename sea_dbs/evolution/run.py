@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from sea_dbs import checkpoint
 from sea_dbs.config import TrainConfig
 from sea_dbs.evolution.search import Evolution, Generation
 from sea_dbs.files import atomic_write_bytes
-from sea_dbs.networks import LinearActor
+from sea_dbs.networks import GatedActor, LinearActor
 from sea_dbs.runlog import RunLog, read_metrics
 
 PICTURE = "search.png"
@@ -43,7 +43,7 @@ def evolve(config: TrainConfig, run: Path, *, quiet: bool) -> tuple[nn.Module, i
             _save(run, config, search, time.monotonic() - began)
     _save(run, config, search, time.monotonic() - began)
     _draw(run, search)
-    return actor_of(search.weights()), total, time.monotonic() - began
+    return actor_of(search.weights(), search.gate), total, time.monotonic() - began
 
 
 def _draw(run: Path, search: Evolution) -> None:
@@ -61,14 +61,28 @@ def _draw(run: Path, search: Evolution) -> None:
     atomic_write_bytes(run / PICTURE, picture)
 
 
-def actor_of(weights: NDArray[np.float64]) -> LinearActor:
-    """The linear policy with these weights, (n_obs + 1,), as an actor: "no pulse" stands at 0."""
+def actor_of(weights: NDArray[np.float64], gate: NDArray[np.float64] | None = None) -> LinearActor | GatedActor:
+    """The linear policy with these weights, (n_obs + 1,), behind a gate where there is one: "no pulse" stands at 0."""
+    if gate is not None:
+        return _gated(weights, gate)
     actor = LinearActor(len(weights) - 1, 1)
     with torch.no_grad():
         actor.head.weight.zero_()
         actor.head.bias.zero_()
         actor.head.weight[1] = torch.from_numpy(weights[:-1])
         actor.head.bias[1] = float(weights[-1])
+    return actor.eval()
+
+
+def _gated(when: NDArray[np.float64], whether: NDArray[np.float64]) -> GatedActor:
+    actor = GatedActor(len(when) - 1, 1)
+    layer = cast(nn.Linear, actor.hidden[0])
+    with torch.no_grad():
+        for row, weights in enumerate((when, -when, when - whether)):
+            layer.weight[row] = torch.from_numpy(weights[:-1])
+            layer.bias[row] = float(weights[-1])
+        actor.head.bias.zero_()
+        actor.head.weight.copy_(torch.tensor([[0.0, 0.0, 0.0], [1.0, -1.0, -1.0]]))
     return actor.eval()
 
 
@@ -105,5 +119,7 @@ def _line(done: Generation, size: int, config: TrainConfig) -> dict[str, Any]:
         "best_cost": float(done.cost[best]),
         "best_beta_percent": float(done.beta_percent[best]),
         "best_pulse_hz": float(done.pulse_hz[best]),
+        "healthy_hz": float(np.nan_to_num(np.nanmean(done.healthy_hz))),
+        "best_healthy_hz": float(np.nan_to_num(done.healthy_hz[best])),
         "diverged": done.diverged,
     }

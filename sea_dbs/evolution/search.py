@@ -1,7 +1,8 @@
 """The search itself: CMA-ES over candidates, each judged on plants that its generation alone meets.
 
-Cost: P_beta in per cent of untreated, and a price for each pulse a second above the budget. What a generation's costs
-were is all that a stopped search needs: asking and telling again repeats it.
+Cost: P_beta in per cent of untreated, a price for each pulse a second above the budget, and one for each pulse a second
+on healthy plants, which need none. What a generation's costs were is all that a stopped search needs: asking and
+telling again repeats it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from sea_dbs.evolution.plants import World
 from sea_dbs.seeds import stream, training_seed
 
 BUDGET_PRICE = 2.0  # % of untreated beta a Hz above the budget, ours: along regular trains a Hz buys about 0.5 %
+HEALTHY_S = 3.0  # s on each healthy plant
 ALL_DIVERGED = 1_000.0  # %, cost of a candidate on whose plants nothing could be measured
 
 Floats = NDArray[np.float64]
@@ -31,8 +33,20 @@ class Generation(NamedTuple):
     beta_percent: Floats  # P_beta, % of untreated: mean over its plants
     beta: Floats  # mean P_beta (spikes²/s²)
     pulse_hz: Floats
+    healthy_hz: Floats  # pulses a second on healthy plants; 0 where none are met, nan where all diverged
     cost: Floats
     diverged: int  # trials whose plant diverged, left out of the means
+
+
+def begin(candidates: Candidates, config: TrainConfig, gap_slots: int) -> Floats:
+    """The candidate at which a search begins.
+
+    Raises:
+        UserError: a train that the policy cannot give.
+    """
+    if config.start == "earlier":
+        return candidates.earlier()
+    return candidates.groups(config.group_pulses, config.pulse_budget_hz, gap_slots)
 
 
 class Evolution:
@@ -47,9 +61,15 @@ class Evolution:
         self.config = config
         world = config.world(precision=config.plant_precision)
         self.world = World(world, config.candidate_s)
-        self.candidates = Candidates(world.n_obs, world.slot_ms)
+        self.healthy = World(world.model_copy(update={"pd": 0.0}), HEALTHY_S)
+        self.gate: Floats | None = None
+        self.candidates = Candidates(
+            world.n_obs, world.slot_ms, gated=config.actor == "linear" and config.healthy_plants > 0
+        )
+        if config.actor == "gated":
+            self.gate = self.candidates.gate()
         self._strategy = CMA(
-            mean=self.candidates.regular(config.pulse_budget_hz),
+            mean=begin(self.candidates, config, world.gap_slots),
             sigma=config.sigma_0,
             population_size=config.population,
             seed=stream(config.seed, "evolution") % 2**32,
@@ -61,21 +81,29 @@ class Evolution:
     @property
     def steps_a_generation(self) -> int:
         """Environment steps of a generation."""
-        return self.config.population * self.config.candidate_plants * self.world.n_slots
+        slots = self.config.candidate_plants * self.world.n_slots + self.config.healthy_plants * self.healthy.n_slots
+        return self.config.population * slots
 
     def generations(self) -> Iterator[Generation]:
         """Run to the end; yields each generation after the strategy has learnt from it."""
         while len(self.costs) < self.config.generations:
-            number, n = len(self.costs), self.config.candidate_plants
-            seeds = [training_seed(self.config.seed, number * n + k) for k in range(n)]
+            number, n, sound = len(self.costs), self.config.candidate_plants, self.config.healthy_plants
+            first = number * (n + sound)
+            seeds = [training_seed(self.config.seed, first + k) for k in range(n + sound)]
             candidates = self._ask()
-            untreated = self.world.untreated(seeds)
-            done = self.world.play(self.candidates.weights(np.stack(candidates)), seeds)
+            weights = self.candidates.weights(np.stack(candidates))
+            untreated = self.world.untreated(seeds[:n])
+            done = self.world.play(weights, seeds[:n], self.gate)
             percent, beta, hz = (_means(one) for one in (100.0 * done.beta / untreated, done.beta, done.pulse_hz))
+            healthy, lost = np.zeros(len(candidates)), 0
+            if sound:
+                told = self.healthy.play(weights, seeds[n:], self.gate).pulse_hz
+                healthy, lost = _means(told), int(np.isnan(told).sum())
             over = np.maximum(0.0, hz - self.config.pulse_budget_hz)
-            cost = np.nan_to_num(percent + BUDGET_PRICE * over, nan=ALL_DIVERGED)
+            cost = percent + BUDGET_PRICE * over + self.config.healthy_price * healthy
+            cost = np.nan_to_num(cost, nan=ALL_DIVERGED)
             self._tell(candidates, cost)
-            yield Generation(number, percent, beta, hz, cost, int(np.isnan(done.beta).sum()))
+            yield Generation(number, percent, beta, hz, healthy, cost, int(np.isnan(done.beta).sum()) + lost)
 
     def weights(self) -> Floats:
         """The policy that the search stands at: a weight for each observed value, and the bias."""
