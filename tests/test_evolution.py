@@ -226,8 +226,9 @@ def test_a_gate_tells_healthy_plants_from_others_and_leaves_these_alone() -> Non
 def test_groups_that_the_policy_could_not_remember_are_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"group_pulses=20 at pulse_budget_hz=26 .* 649 ms .*: 1, and 2 to 19, fits"):
         train(tiny(group_pulses=20, pulse_budget_hz=26), tmp_path / "run", quiet=True)
+    close = {"stim_hz": 390, "gap_slots": 3, "episode_steps": 3900}
     with pytest.raises(UserError, match="group_pulses=2 at pulse_budget_hz=130 makes pauses that are no pauses"):
-        train(tiny(group_pulses=2, pulse_budget_hz=130), tmp_path / "run", quiet=True)
+        train(tiny(group_pulses=2, pulse_budget_hz=130, **close), tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
 
 
@@ -259,6 +260,7 @@ def test_a_stopped_search_goes_on_as_if_nothing_had_happened(tmp_path: Path, mon
 def test_a_killed_search_loses_a_generation_at_most(tmp_path: Path) -> None:
     """kill -9 of the command, as soon as a first generation is kept."""
     settings_ = ["generations=4", "population=4", "candidate_plants=2", "candidate_s=3", "healthy_plants=1"]
+    settings_ += ["pulse_budget_hz=45.5", "group_pulses=22"]
     arguments = ["train", "--config", "timing-26", *settings_, "--out", str(tmp_path / "killed")]
     command = [sys.executable, "-c", "from sea_dbs.cli import main; main()", *arguments]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -278,7 +280,7 @@ def test_a_killed_search_loses_a_generation_at_most(tmp_path: Path) -> None:
 
 
 def test_costs_count_pulses_above_the_budget_and_on_healthy_plants() -> None:
-    chosen = tiny(pulse_budget_hz=20, group_pulses=8)
+    chosen = tiny(pulse_budget_hz=20, start="earlier")  # it begins without a gate
     first = next(Evolution(chosen).generations())
     over = np.maximum(0.0, first.pulse_hz - 20.0)
     assert over.any()
@@ -291,7 +293,7 @@ def test_costs_count_pulses_above_the_budget_and_on_healthy_plants() -> None:
     healthy = World(chosen.world(pd=0.0, precision="float32"), 3.0).play(weights, seeds[2:])
     assert (first.healthy_hz > 0.0).any()
     assert healthy.pulse_hz[:, 0] == pytest.approx(first.healthy_hz)
-    free = next(Evolution(tiny(pulse_budget_hz=20, group_pulses=8, healthy_plants=0)).generations())
+    free = next(Evolution(tiny(pulse_budget_hz=20, start="earlier", healthy_plants=0)).generations())
     assert not free.healthy_hz.any()
 
 
