@@ -207,9 +207,7 @@ class TrainConfig(BaseModel):
     def sha256(self) -> str:
         """Hash of all values that the run's learner reads: equal configs, equal hash."""
         unread = set() if self.learner == "evolution" else set(EVOLUTION_KEYS)
-        if (
-            self.learner != "evolution"
-        ):  # where they change nothing they are as before they were there: runs stay theirs
+        if self.learner != "evolution":  # where these change nothing, a run of before there were any keeps its hash
             unread |= {key for key in ("steps_per_update", "gap_slots") if getattr(self, key) == 1}
         return sha256_json(self.model_dump(mode="json", exclude=unread))
 

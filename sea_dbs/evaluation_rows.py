@@ -139,7 +139,9 @@ def table_row(
         "plants": {
             "percent_of_untreated": _at(good, percent, n),
             "pulses": _at(good, [sum(one.pulses) for one in episodes], n),
-            "tracking_error_percent": _at(good, [100.0 * one / reference for one in errors] if reference else [], n),
+            "tracking_error_percent": (
+                _at(good, [100.0 * one / reference for one in errors], n) if reference else [None] * n
+            ),
         },
         "below_untreated": surely_greater(without, beta),
         "reward_mean": float(np.mean(reward)),
@@ -161,8 +163,8 @@ def share_of_most(duty: float, config: TrainConfig) -> float:
 
 
 def _at(places: Sequence[int], values: Sequence[float], n: int) -> list[float | None]:
-    """The values at their places among n; None elsewhere, and everywhere if there are none."""
-    known = dict(zip(places, values, strict=bool(values)))
+    """The values at their places among n; None elsewhere."""
+    known = dict(zip(places, values, strict=True))
     return [known.get(k) for k in range(n)]
 
 

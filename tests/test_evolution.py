@@ -507,6 +507,12 @@ def test_rows_of_other_slots_stand_beside(run: Path, tmp_path: Path) -> None:
     command += ["--seeds", "2", "--steps", "814", "--out", str(tmp_path / "cli"), "--beside", str(tmp_path / "nowhere")]
     told = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (told.returncode, "there is no file" in told.stderr) == (2, True)
+    before = json.loads((tmp_path / "other" / "evaluation.json").read_text())  # of a version without tracking errors
+    for row in before["rows"]:
+        row["plants"].pop("tracking_error_percent", None)
+    write_json(tmp_path / "evaluation.json", before)
+    with pytest.raises(UserError, match="holds no evaluation of this version"):
+        evaluate(run, tmp_path / "none", Plan(("policy",), 2, 814, beside=tmp_path), quiet=True)
     write_json(tmp_path / "evaluation.json", {"kind": "evaluation"})
     with pytest.raises(UserError, match="holds no evaluation of this version"):
         evaluate(run, tmp_path / "none", Plan(("policy",), 2, 814, beside=tmp_path), quiet=True)

@@ -141,6 +141,23 @@ def test_an_outsider_trains_on_the_same_environments_and_is_read_as_any_policy(v
     np.testing.assert_array_equal(policy.act(seen)[clear, 0], np.asarray(theirs).reshape(-1)[clear])
 
 
+@pytest.mark.parametrize("variant", ["dqn", "qr-dqn"])
+@pytest.mark.parametrize("every", [1, 5])
+def test_an_outsider_updates_as_often_as_ours(variant: str, every: int, tmp_path: Path) -> None:
+    from sea_dbs.baselines import outsiders
+
+    models = []
+    real = outsiders.build
+    config = load_config("paper", [*SMALL, f"variant={variant}", f"steps_per_update={every}"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(outsiders, "build", lambda *arguments: models.append(real(*arguments)) or models[-1])
+        result = train(config, tmp_path / "run", quiet=True, env_factory=toy_vector)
+    expected = (result.env_steps - config.warmup_steps) / every
+    assert models[0]._n_updates == pytest.approx(
+        expected, abs=2 * config.n_envs
+    )  # they come a step of all lanes at once
+
+
 def test_ppo_decides_on_many_slots(tmp_path: Path) -> None:
     config = load_config("paper", [*SMALL, "variant=ppo", "slots=10", "stim_hz=10"])
     train(config, tmp_path / "run", quiet=True, env_factory=toy_vector)

@@ -56,7 +56,7 @@ class Candidates:
     Args:
         n_obs: observed values.
         slot_ms: length of a slot (ms).
-        gated: a search begins at a policy that is silent where the GPi's rate is a healthy one.
+        gated: trains begin at a policy that is silent where the GPi's rate is a healthy one.
     """
 
     def __init__(self, n_obs: int, slot_ms: float, *, gated: bool = True) -> None:
@@ -97,9 +97,9 @@ class Candidates:
         """
         if size == 1:
             return self.regular(hz)
-        n, period = len(self._pulse[0]), round(1000.0 * size / hz / self.slot_ms)
-        if not (size + 1) * gap_slots <= period < n + gap_slots * (size - 1):
-            fit = self._sizes_that_fit(hz, gap_slots)
+        n, period = len(self._pulse[0]), self._period(size, hz)
+        if not self._fits(size, hz, gap_slots):
+            fit = [one for one in range(2, 101) if self._fits(one, hz, gap_slots)]
             allowed = f"1, and {fit[0]} to {fit[-1]}," if fit else "1 alone"
             raise UserError(
                 f"group_pulses={size} at pulse_budget_hz={hz:g} makes pauses that are no pauses, or longer than the "
@@ -121,7 +121,7 @@ class Candidates:
         return self._start({GROUP_MS: keeps * scale, PAUSE_MS: -scale}, 1.0)
 
     def earlier(self) -> Floats:
-        """The candidate of an earlier search (`EARLIER_RATE` and what follows), in slots of this length."""
+        """The candidate of an earlier search (`EARLIER_RATE` and what follows), in slots of this length; no gate."""
         rate = np.array([*EARLIER_RATE_DECAYS, 0.0, *EARLIER_RATE]) * self.slot_ms * self._rate_norms
         pulse = np.array([*EARLIER_PULSE_DECAYS, 0.0, *EARLIER_PULSES]) * self._pulse_norms
         bias = EARLIER_BIAS + RATE_CENTRE * (rate @ self._rate).sum()
@@ -130,36 +130,44 @@ class Candidates:
     def gate(self) -> Floats:
         """Weights as `weights` gives them, (n_obs + 1,), above 0 where the GPi's rate is none of a healthy plant.
 
-        Of the rate's mean over `GATE_MS`, less what the policy's own pulses add to it: about 1 on a parkinsonian plant,
-        below 0 on a healthy one. It has nothing to tell of the moment, so that it must not close by chance.
+        About 1 on a parkinsonian plant, below 0 on a healthy one. It has nothing to tell of the moment, so that it must
+        not close by chance.
         """
-        rate, pulses = (np.ascontiguousarray(self._decay(tau)[::-1]) for tau in (GATE_MS, PAUSE_MS))
-        a_pulse = RATE_A_PULSE * 1000.0 / self.slot_ms
-        weights = [rate / rate.sum(), -a_pulse * pulses / pulses.sum(), [GATE_OPEN - RATE_CENTRE]]
-        return np.asarray(np.concatenate(weights) / GATE_OPEN)
+        candidate = self._whether(1.0 / GATE_OPEN)
+        candidate[-1] = 1.0
+        return self.weights(candidate)
+
+    def _whether(self, strength: float) -> Floats:
+        """A candidate that tells a healthy plant from others, its bias 0: ``strength`` times a difference of rates.
+
+        The mean of the GPi's rate over `GATE_MS`, less what a parkinsonian plant shows at the policy's own rate of
+        pulses: on such a plant 0 but for noise, on a healthy one about -0.13 ``strength``.
+        """
+        candidate, rate, pulses = np.zeros(self.size), self._decay(GATE_MS), self._decay(PAUSE_MS)
+        pulses_hz = 1000.0 / self.slot_ms / pulses.sum() * np.linalg.norm(pulses)  # of a weight 1 on this decay
+        candidate[RATE_DECAYS_MS.index(GATE_MS)] = strength / rate.sum() * np.linalg.norm(rate)
+        candidate[len(self._rate) + PULSE_DECAYS_MS.index(PAUSE_MS)] = -(strength * RATE_A_PULSE * pulses_hz)
+        return candidate
 
     def _start(self, weights: dict[float, float], bias: float) -> Floats:
         """A candidate of these weights on the decays of its own pulses (ms -> a pulse's weight when it is new).
 
-        The gate compares the mean rate of the GPi with what a parkinsonian plant shows at the policy's own rate of
-        pulses: on such a plant it is 0 but for noise, at a healthy one's rate it outweighs the bias twice.
+        Behind a gate a healthy plant's rate outweighs the bias twice.
         """
-        candidate, strength = np.zeros(self.size), bias / GATE_MARGIN if self.gated else 0.0
-        rate, pulses = self._decay(GATE_MS), self._decay(PAUSE_MS)
-        own = {decay: weight * np.linalg.norm(self._decay(decay)) for decay, weight in weights.items()}
-        pulses_hz = 1000.0 / self.slot_ms / pulses.sum() * np.linalg.norm(pulses)  # of a weight 1 on this decay
-        own[PAUSE_MS] = own.get(PAUSE_MS, 0.0) - strength * RATE_A_PULSE * pulses_hz
-        for decay, weight in own.items():
-            candidate[len(self._rate) + PULSE_DECAYS_MS.index(decay)] = weight
-        candidate[RATE_DECAYS_MS.index(GATE_MS)] = strength / rate.sum() * np.linalg.norm(rate)
+        candidate = self._whether(bias / GATE_MARGIN) if self.gated else np.zeros(self.size)
+        for decay, weight in weights.items():
+            place = len(self._rate) + PULSE_DECAYS_MS.index(decay)
+            candidate[place] += weight * np.linalg.norm(self._decay(decay))
         candidate[-1] = bias
         return candidate
 
-    def _sizes_that_fit(self, hz: float, gap_slots: int) -> list[int]:
-        n, sizes = len(self._pulse[0]), range(2, 101)
-        periods = [round(1000.0 * size / hz / self.slot_ms) for size in sizes]
-        pairs = zip(sizes, periods, strict=True)
-        return [size for size, period in pairs if (size + 1) * gap_slots <= period < n + gap_slots * (size - 1)]
+    def _period(self, size: int, hz: float) -> int:
+        """Slots from a group of ``size`` pulses to the next, for ``hz`` on average."""
+        return round(1000.0 * size / hz / self.slot_ms)
+
+    def _fits(self, size: int, hz: float, gap_slots: int) -> bool:
+        """Whether groups have a pause between them, and one that is not longer than what is seen."""
+        return (size + 1) * gap_slots <= self._period(size, hz) < len(self._pulse[0]) + gap_slots * (size - 1)
 
     def _decay(self, tau_ms: float) -> Floats:
         """A pulse's trace by its age, newest first."""

@@ -119,7 +119,6 @@ def _line(done: Generation, size: int, config: TrainConfig) -> dict[str, Any]:
         "best_cost": float(done.cost[best]),
         "best_beta_percent": float(done.beta_percent[best]),
         "best_pulse_hz": float(done.pulse_hz[best]),
-        "healthy_hz": float(np.nan_to_num(np.nanmean(done.healthy_hz))),
-        "best_healthy_hz": float(np.nan_to_num(done.healthy_hz[best])),
+        "best_healthy_hz": None if np.isnan(done.healthy_hz[best]) else float(done.healthy_hz[best]),
         "diverged": done.diverged,
     }
