@@ -52,7 +52,7 @@ def comparison(result: dict[str, Any]) -> bytes:
     beta.axvline(reference["P_beta_iqm"], color=UNTREATED, linewidth=0.8, linestyle=":")
     beta.set_yticks(range(len(rows)), [_title(row) for row in rows])
     beta.set_ylim(-0.6, len(rows) - 0.3)
-    beta.set_xlabel("P_beta, settled (mean of middle half, 95 %)")
+    beta.set_xlabel("P_beta (interquartile mean, 95 % interval)")
     beta.set_title(f"GPi beta, {reference['seeds']} held-out plants")
     charge.set_xlim(0, 1.25 * max(10.0, *(row["charge_percent_of_130Hz"] for row in rows)))
     charge.set_xlabel("charge, % of 130 Hz")
