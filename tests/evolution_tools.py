@@ -1,0 +1,24 @@
+"""A search small enough for a test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sea_dbs.config import TrainConfig, load_config
+
+SEED = 11
+
+
+def tiny(**more: Any) -> TrainConfig:
+    """A search of three generations of four candidates."""
+    small = {
+        "pulse_budget_hz": 45.5,
+        "group_pulses": 22,
+        "generations": 3,
+        "population": 4,
+        "candidate_plants": 2,
+        "candidate_s": 3.0,
+        "healthy_plants": 1,
+        **more,
+    }
+    return load_config("timing-26", [f"{key}={value}" for key, value in small.items()])
