@@ -315,9 +315,10 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         if self.lfp is None:
             return {}
         self.lfp.add(list(records), self.pulse_samples)
-        windows = n_windows if c.obs == "lfp" else 1
-        ends = plant.sample - np.arange(windows - 1, -1, -1) * self._stride
-        self.lfp_trace = np.concatenate([self.lfp_trace, self.lfp.beta(ends)])[-self._n_windows :]
+        if c.obs == "lfp" or self.measures is None or self.measures.due(plant.sample):
+            windows = n_windows if c.obs == "lfp" else 1
+            ends = plant.sample - np.arange(windows - 1, -1, -1) * self._stride
+            self.lfp_trace = np.concatenate([self.lfp_trace, self.lfp.beta(ends)])[-self._n_windows :]
         if self.measures is None:
             return {"lfp_beta": float(self.lfp_trace[-1])}
         step_ms = c.stride_ms if c.view == "trace" else c.slot_ms
@@ -366,7 +367,7 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
             raise UserError(f"{name} has shape {mask.shape}: {expected}")
         if mask.dtype.kind not in "biu":
             raise UserError(f"{name} has dtype {mask.dtype}: expected integers 0 or 1 (int8)")
-        if not np.isin(mask, (0, 1)).all():
+        if mask.min() < 0 or mask.max() > 1:
             raise UserError(f"{name} holds {mask[~np.isin(mask, (0, 1))][0]}: allowed are 0 (no pulse) and 1 (pulse)")
         return mask.astype(np.int8)
 

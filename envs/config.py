@@ -46,6 +46,7 @@ class EnvConfig(BaseModel):
     measures: bool = (
         False  # info tells thalamic relay, 7-35 Hz beta, LFP beta and excursions too; the plant runs slower
     )
+    measures_every_ms: float = Field(0.0, ge=0.0, le=60_000.0)  # ms after which they are taken anew; 0: each decision
     delay_steps: int = Field(0, ge=0, le=1000)  # decisions by which the observation comes late
     noise_sd: float = Field(0.0, ge=0.0, le=10.0)  # sd of sensing noise, in units of the observation (P_beta/1000)
     artefact: Literal["none", "raw", "blanked"] = "none"  # of a pulse in the recorded spikes, see SpikeArtefact

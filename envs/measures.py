@@ -32,6 +32,9 @@ class Measures:
         self._watched = Watched(np.zeros((0, 2), np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64))
         self._smc = 0.0  # sensorimotor current at the last sample handed over
         self._above_ms = 0.0  # for which P_beta has now been above the threshold
+        self._every = round(config.measures_every_ms / config.dt_ms)
+        self._taken = 0  # sample at which the slow measures were taken last
+        self._told: dict[str, Any] = {}  # and what they were
 
     @property
     def watched(self) -> Watched:
@@ -57,14 +60,22 @@ class Measures:
             self._above_ms = self._above_ms + step_ms if value else 0.0
         return float(above.mean())
 
+    def due(self, now: int) -> bool:
+        """Whether `info` takes the slow measures anew at sample ``now``, or tells the last ones."""
+        return not self._told or now - self._taken >= self._every
+
     def info(self, spikes: Ints, now: int, origin: int) -> dict[str, Any]:
         """The measures at sample ``now``; the episode began at ``origin``."""
+        if self.due(now):
+            self._told, self._taken = self._take(spikes, now, origin), now
+        return {**self._told, "burst_ms": self._above_ms}
+
+    def _take(self, spikes: Ints, now: int, origin: int) -> dict[str, Any]:
         c = self._config
         starts = np.array([now - self._window])
         thalamus = error_index(self._watched.th_spikes, self._watched.onsets, starts, self._window, c.dt_ms)
         fixed = c.spectral_grid == "fixed"
         _, _, wide = spectrum(spikes, now - self._window, self._window, c.dt_ms, fixed_grid=fixed, band_hz=WIDE_BAND_HZ)
-        info = {"EI": float(thalamus.ei[0]), "P_beta_7_35": wide, "burst_ms": self._above_ms}
         if now > origin:
             whole = error_index(
                 self._watched.th_spikes, self._watched.onsets, np.array([origin]), now - origin, c.dt_ms
@@ -73,7 +84,8 @@ class Measures:
         else:
             parts = dict.fromkeys(("ei", "missed", "bad", "spurious"), float("nan")) | {"inputs": 0.0}
         return {
-            **info,
+            "EI": float(thalamus.ei[0]),
+            "P_beta_7_35": wide,
             "episode_EI": parts["ei"],
             "episode_EI_missed": parts["missed"],
             "episode_EI_bad": parts["bad"],
@@ -86,9 +98,12 @@ class Measures:
         return {
             **{name: np.array(value) for name, value in self._watched._asdict().items()},
             "now": [self._smc, self._above_ms],
+            "told": dict(self._told),
+            "taken": self._taken,
         }
 
     def set_state(self, values: dict[str, Any]) -> None:
         """Continue from `get_state`."""
         self._watched = Watched(*(np.array(values[name]) for name in Watched._fields))
         self._smc, self._above_ms = (float(value) for value in values["now"])
+        self._told, self._taken = dict(values["told"]), int(values["taken"])

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from envs.biomarkers.lfp import LFP_STEP_MS, band_power
 from envs.config import EnvConfig
 from envs.plant.common import N_CELLS
-from envs.plant.inputs import round_half_up
 from envs.plant.network import Record
 
 # (µA/cm²)², 13-35 Hz power of the LFP proxy per unit of observation: untreated plants (71 ± 7 over 8 networks) then
@@ -82,7 +81,8 @@ def slot_edges(config: EnvConfig, first: int, n: int) -> Ints:
 
     At 130 Hz and 0.02 ms slots are 384 or 385 samples long, and the k-th begins at round(k · 1000/130/0.02).
     """
-    return np.array([round_half_up((first + j) * config.slot_ms / config.dt_ms) for j in range(n + 1)], dtype=np.int64)
+    at = np.arange(first, first + n + 1) * config.slot_ms / config.dt_ms
+    return np.asarray(np.floor(at + 0.5), dtype=np.int64)  # `round_half_up` of each
 
 
 def slot_rates(spikes: Ints, edges: Ints, dt_ms: float) -> Floats:

@@ -181,6 +181,23 @@ def test_measures_are_the_analysis_of_what_was_watched_and_survive_a_state() -> 
     assert 0.0 <= info["above_share"] <= 1.0
 
 
+def test_measures_taken_every_100_ms_are_those_of_every_decision_where_they_are_taken() -> None:
+    make = {"preset": "pattern", "settle_ms": 1200.0, "measures": True}
+    each, some = envs.make_env(**make), envs.make_env(**make, measures_every_ms=100.0)
+    each.reset(seed=3)
+    some.reset(seed=3)
+    slow = ("EI", "P_beta_7_35", "lfp_beta", "episode_EI", "episode_inputs")
+    taken = []
+    for step in range(39):
+        action = np.array([step % 3 == 0], np.int8)
+        told, now = each.step(action)[4], some.step(action)[4]
+        rest = {name for name in told if not name.startswith(("EI", "episode_EI", *slow))}
+        assert {name: now[name] for name in rest} == {name: told[name] for name in rest}
+        if all(now[name] == told[name] or np.isnan(told[name]) for name in slow):
+            taken.append(step)
+    assert taken == [12, 25, 38]  # 100 ms after the reset, and so on: 13 slots of 1/130 s
+
+
 @pytest.mark.parametrize(
     ("preset", "values", "words"),
     [

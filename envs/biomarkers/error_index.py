@@ -18,6 +18,7 @@ from envs.plant.common import N_CELLS
 from envs.plant.inputs import round_half_up
 
 RESPONSE_MS = 25.0  # ms after an input in which a relay spike counts, Kumaravelu 2016 (released code)
+CELL_APART = 1 << 40  # samples, more than any simulation has (eight months at 0.02 ms)
 RELAY_THRESHOLD_MV = -40.0  # mV, upward crossing that is a thalamic spike here, Kumaravelu 2016 (released code)
 
 Floats = NDArray[np.float64]
@@ -75,7 +76,7 @@ def error_index(
     Raises:
         UserError: wrong shapes, a cell out of range, or unsorted onsets.
     """
-    cells = _by_cell(spikes)
+    keys = _keys(spikes)
     onsets, starts = np.asarray(onsets, dtype=np.int64), np.asarray(starts, dtype=np.int64)
     if np.any(np.diff(onsets) < 0):
         raise UserError("the onsets of the thalamic inputs must be sorted")
@@ -89,41 +90,49 @@ def error_index(
     counted = inputs > 0
     if counted.any():
         # All counted inputs but the last of a window look no further than the next one: one sum serves all windows.
-        settled = _errors(cells, onsets[:-1], onsets[:-1] + limit, onsets[:-1] + limit, onsets[1:])
+        first, last = first[counted], stop[counted] - 1
+        lowest = int(first.min())  # those before and after are of no window
+        begin, following = onsets[lowest : last.max()], onsets[lowest + 1 : last.max() + 1]
+        settled = _errors(keys, begin, begin + limit, begin + limit, following)
         total = np.concatenate([np.zeros((3, 1)), np.cumsum(settled, axis=1)], axis=1)
-        last = stop[counted] - 1
-        tail = _tail(cells, onsets, last, ends[counted], limit, reference)
-        parts[:, counted] = total[:, last] - total[:, first[counted]] + tail
+        tail = _tail(keys, onsets, last, ends[counted], limit, reference)
+        parts[:, counted] = total[:, last - lowest] - total[:, first - lowest] + tail
         parts[:, counted] /= inputs[counted] * N_CELLS
     missed, bad, spurious = parts
     return ErrorIndex(missed + bad + spurious, missed, bad, spurious, inputs.astype(np.int64))
 
 
-def _by_cell(spikes: NDArray[Any]) -> list[Ints]:
+def _keys(spikes: NDArray[Any]) -> Ints:
+    """The spikes of all cells in one sorted array, cell · CELL_APART + sample, so that one search serves all cells."""
     spikes = np.asarray(spikes)
     if spikes.ndim != 2 or spikes.shape[1] != 2:
         raise UserError(f"thalamic spikes have shape {spikes.shape}: expected (n, 2), sample and cell")
     if len(spikes) and not (spikes[:, 1].min() >= 0 and spikes[:, 1].max() < N_CELLS):
         raise UserError(f"a thalamic spike names a cell outside 0..{N_CELLS - 1}")
-    return [np.sort(spikes[spikes[:, 1] == k, 0].astype(np.int64)) for k in range(N_CELLS)]
+    keys: Ints = spikes[:, 1].astype(np.int64) * CELL_APART + spikes[:, 0].astype(np.int64)
+    keys.sort()
+    return keys
 
 
-def _errors(cells: list[Ints], response: Ints, response_end: Ints, late: Ints, late_end: Ints) -> Floats:
+def _count(keys: Ints, begin: Ints, end: Ints) -> Ints:
+    """Spikes of each cell in each begin .. end - 1 (0 where that is empty), shape (cells, inputs)."""
+    offset = np.arange(N_CELLS)[:, np.newaxis] * CELL_APART
+    counts: Ints = np.searchsorted(keys, offset + end) - np.searchsorted(keys, offset + begin)
+    return np.maximum(counts, 0)
+
+
+def _errors(keys: Ints, response: Ints, response_end: Ints, late: Ints, late_end: Ints) -> Floats:
     """Missed, bad and spurious responses of all cells to each input, shape (3, inputs)."""
-    errors = np.zeros((3, len(response)))
-    for spikes in cells:
-        answers = np.searchsorted(spikes, response_end) - np.searchsorted(spikes, response)
-        extra = np.searchsorted(spikes, late_end) - np.searchsorted(spikes, late)
-        errors += np.stack([answers == 0, answers > 1, np.maximum(extra, 0)])
-    return errors
+    answers, extra = _count(keys, response, response_end), _count(keys, late, late_end)
+    return np.array([(answers == 0).sum(axis=0), (answers > 1).sum(axis=0), extra.sum(axis=0)], dtype=np.float64)
 
 
-def _tail(cells: list[Ints], onsets: Ints, last: Ints, ends: Ints, limit: int, reference: bool) -> Floats:
+def _tail(keys: Ints, onsets: Ints, last: Ints, ends: Ints, limit: int, reference: bool) -> Floats:
     """Errors of the last counted input of each window."""
     p = onsets[last]
     following = onsets[np.minimum(last + 1, len(onsets) - 1)]
     is_final = (last + 1 == len(onsets)) | (following >= ends)  # no later onset strictly inside the window
     if reference:
         response_end = np.where(is_final, ends, following)
-        return _errors(cells, p, response_end, np.where(is_final, ends, p + limit), response_end)
-    return _errors(cells, p, p + limit, p + limit, np.where(is_final, ends + 1, following))
+        return _errors(keys, p, response_end, np.where(is_final, ends, p + limit), response_end)
+    return _errors(keys, p, p + limit, p + limit, np.where(is_final, ends + 1, following))

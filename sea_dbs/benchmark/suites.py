@@ -30,6 +30,7 @@ ONE_SLOT = ("dqn", "qr-dqn")  # where the action is one slot
 #: Controllers with parameters that come with the package, tuned/NAME-SLOTRATE.json: name -> kind.
 TUNED = {"pi-tuned": "pi", "pattern-45": "pattern", "pattern-26": "pattern"}
 PLANTS = 8  # a seed; a block of the kernel
+MEASURED_EVERY_MS = 100.0  # ms; relay, wide beta and LFP beta are of windows of a second: a slot needs none of its own
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def training_config(
 def _spec(task: str, controller: dict[str, Any], seed: int, options: Options, *, tests: bool = True) -> dict[str, Any]:
     own = find_task(task)
     steps = options.steps or own.config().episode_steps
-    world: EnvConfig = own.config(measures=True, episode_steps=steps)
+    world: EnvConfig = own.config(measures=True, measures_every_ms=MEASURED_EVERY_MS, episode_steps=steps)
     return {
         "task": task,
         "world": world.model_dump(mode="json"),
