@@ -26,7 +26,7 @@ from envs.stimulation import CurrentBuilder, MaskSource, Pulse, PulseSource
 
 OBSERVATION_SCALE = 1000.0  # P_beta per unit of observation, SEA-DBS paper Eq. 4
 OBSERVATION_MAX = 100.0  # bound of the space: P_beta 100,000; the plant gives 0.1 to 0.8
-STATE_VERSION = 3
+STATE_VERSION = 4
 Inputs = tuple[NDArray[np.float64], NDArray[np.float64]]  # SMC and stimulation current at each new sample (µA/cm²)
 LfpListener = Callable[[NDArray[np.int64], NDArray[np.float64]], None]  # µs since the reset, (n,); µA/cm², (n,)
 PULSE_MEMORY_MS = 20.0  # ms beyond the observed windows for which pulses are remembered, for artefacts
@@ -56,6 +56,7 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         self.action_space = spaces.MultiBinary(c.slots)
         self.pulse_source: PulseSource | None = None
         self.efficacy = 1.0  # share of the delivered current that reaches the cells (electrode impedance)
+        self.amplitude_uA_cm2 = c.amplitude_uA_cm2  # of the coming pulses, see `set_amplitude`
         # (10,) µA/cm² that must reach a STN cell for it to feel a pulse (graded recruitment); None: all feel all
         self.thresholds: NDArray[np.float64] | None = None
         self._window = round(c.window_ms / c.dt_ms)
@@ -113,6 +114,7 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         else:
             self._smc = SmcRenewal(rng, c.dt_ms)
         network = network or draw_network(self.np_random, c.pd)
+        self.amplitude_uA_cm2 = c.amplitude_uA_cm2
         self.measures = Measures(c) if c.measures else None
         return network, (self._take_smc(n, 0), np.zeros(n))
 
@@ -129,6 +131,19 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         self.trace = self._beta(self._n_windows)
         above = self._watch([record], self._n_windows)
         return self._observation(), {**self._info(0, 0.0, 0.0), **above}
+
+    def set_amplitude(self, amplitude_uA_cm2: float) -> None:
+        """Make the pulses from now on, to the next reset, this strong (µA/cm²).
+
+        Raises:
+            UserError: not above 0, more than the configuration's ``amplitude_uA_cm2``, or a pulse source gives pulses.
+        """
+        most = self.config.amplitude_uA_cm2
+        if self.pulse_source is not None:
+            raise UserError("the pulse source decides how strong a pulse is: an amplitude cannot be set")
+        if not 0.0 < amplitude_uA_cm2 <= most:
+            raise UserError(f"an amplitude of {amplitude_uA_cm2:g} µA/cm² was set: above 0 to {most:g} are allowed")
+        self.amplitude_uA_cm2 = float(amplitude_uA_cm2)
 
     def step(self, action: NDArray[np.int8]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Apply one decision: ``slots`` slots from now on."""
@@ -151,7 +166,7 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         slots = self._slot_samples()
         end = slots.pop()
         clock = plant.sample - self._origin
-        source = self.pulse_source or MaskSource(self.config.amplitude_uA_cm2, self.config.width_ms)
+        source = self.pulse_source or MaskSource(self.amplitude_uA_cm2, self.config.width_ms)
         mask = self._spaced(mask)
         source.begin(mask, self._us(clock), tuple(self._us(clock + slot) for slot in slots))
         self._before_step(plant, end)
@@ -387,6 +402,7 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
             "smc": self._smc.get_state(),
             "current": self._current.get_state(),
             "efficacy": self.efficacy,
+            "amplitude_uA_cm2": self.amplitude_uA_cm2,
             "spikes": self.spikes.copy(),
             "pulse_samples": self.pulse_samples.copy(),
             "trace": self.trace.copy(),
@@ -417,6 +433,7 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         self._current = CurrentBuilder(c.dt_ms)
         self._current.set_state(values["current"])
         self.efficacy = float(values["efficacy"])
+        self.amplitude_uA_cm2 = float(values["amplitude_uA_cm2"])
         self.pulse_samples = np.array(values["pulse_samples"], dtype=np.int64)
         self.spikes, self.trace = np.array(values["spikes"]), np.array(values["trace"])
         self.lfp_trace = np.array(values["lfp_trace"])

@@ -16,6 +16,7 @@ from envs.errors import UserError
 
 PULSE_AMPLITUDE = 300.0  # µA/cm², Kumaravelu 2016 (released code)
 PULSE_WIDTH_MS = 0.3  # ms, Kumaravelu 2016 (released code)
+CONTINUOUS_HZ = 130.0  # Hz, continuous stimulation as in the clinic: what pulses and charge are compared with
 
 DEVICE_AMPLITUDE_UA = 3000.0  # µA, the board's default pulse, which maps to PULSE_AMPLITUDE
 DEVICE_WIDTH_US = 60.0  # µs a phase, the board's default pulse, which maps to PULSE_WIDTH_MS

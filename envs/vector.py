@@ -111,6 +111,17 @@ class BasalGangliaVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int8], NDA
             infos = self._add_info(infos, info, i)
         return self._observations.copy(), infos
 
+    def set_amplitudes(self, amplitudes_uA_cm2: Sequence[float] | NDArray[np.float64]) -> None:
+        """Make the pulses of each lane this strong (µA/cm²) from now on, to its next reset.
+
+        Raises:
+            UserError: another number of them than of lanes, or as `BasalGangliaEnv.set_amplitude`.
+        """
+        if len(amplitudes_uA_cm2) != self.num_envs:
+            raise UserError(f"{len(amplitudes_uA_cm2)} amplitudes for {self.num_envs} environments: one each is needed")
+        for lane, amplitude in zip(self._lanes, amplitudes_uA_cm2, strict=True):
+            lane.base.set_amplitude(float(amplitude))
+
     def step(
         self, actions: NDArray[np.int8]
     ) -> tuple[NDArray[np.float32], NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:

@@ -18,7 +18,7 @@ from firmware_bridge.limits import LIMITS
 from firmware_bridge.permit import Permit, check_shadow, permit
 from firmware_bridge.security.keys import read_key
 from firmware_bridge.sources import open_source
-from sea_dbs.controllers import Controller, make_controller
+from sea_dbs.controllers import AMPLITUDE, Controller, make_controller, split_name
 from sea_dbs.files import sha256_json
 from sea_dbs.rollout import Env
 
@@ -94,6 +94,9 @@ def prepare(plan: SessionPlan) -> Parts:
         raise UserError("a session needs --policy EXPORT_DIR, or --controller NAME for a baseline")
     if plan.steps < 1:
         raise UserError(f"--steps is {plan.steps}: at least 1 decision is needed")
+    for name in (plan.controller, plan.shadow):
+        if name is not None and split_name(name)[0] in AMPLITUDE:
+            raise UserError(f"'{name}' sets amplitudes: a board has one for the whole session, so it cannot drive one")
     key = None if plan.key is None else read_key(plan.key)
     board_format = _check_board(plan)
     chain = no_policy() if plan.policy is None else Chain.of_folder(plan.policy)

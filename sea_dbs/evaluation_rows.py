@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from envs.errors import UserError
+from envs.stimulation import CONTINUOUS_HZ
 from sea_dbs.closed_loop import CONSTANT, CONSTANT_DUTY, OPEN_LOOP
 from sea_dbs.config import TrainConfig
 from sea_dbs.files import read_json
-from sea_dbs.measures import CONTINUOUS_HZ, excess, field_measures
+from sea_dbs.measures import excess, field_measures
 from sea_dbs.rollout import Transition
 from sea_dbs.statistics import interval, iqm, surely_greater
 
@@ -121,6 +122,7 @@ def table_row(
         [one.P_beta[settled + 1 :] for one in episodes],
         [one.P_beta[settled + 1 :] for one in untreated],
         [one.pulses for one in episodes],
+        [one.charge_nC_cm2 for one in episodes],
         decision_s=seconds / steps,
         amplitude_uA_cm2=config.amplitude_uA_cm2 or 0.0,
         width_ms=config.width_ms or 0.0,

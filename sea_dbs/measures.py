@@ -8,19 +8,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.stimulation import PLANT_MS_PER_US, UA_CM2_PER_UA
+from envs.stimulation import CONTINUOUS_HZ, PLANT_MS_PER_US, UA_CM2_PER_UA
 from sea_dbs.controllers import HEALTHY_P75
 
-CONTINUOUS_HZ = 130.0  # Hz: compared with continuous stimulation at this rate and the same pulse
 IMPEDANCE_OHM = 1000.0  # Ω, a usual electrode's, for the power at the board's pulse; shares do not depend on it
 
 Values = NDArray[np.float64]
 
 
-def pulse_energy_uJ(amplitude_uA_cm2: float, width_ms: float) -> float:
+def pulse_energy_uJ(amplitude_uA_cm2: Any, width_ms: float) -> Any:
     """I²·PW·R of the device's pulse that the plant's pulse stands for (µJ): 3 mA × 60 µs into 1 kΩ are 0.54 µJ."""
     ampere = amplitude_uA_cm2 / UA_CM2_PER_UA * 1e-6
     return ampere**2 * (width_ms / PLANT_MS_PER_US) * IMPEDANCE_OHM
+
+
+def power_uW(pulses: Any, charge_nC_cm2: Any, width_ms: float, decision_s: float) -> Values:
+    """Mean power of the device's pulses (µW, `pulse_energy_uJ`), a value a plant.
+
+    Args:
+        pulses: of each decision, (plants, decisions).
+        charge_nC_cm2: of each decision; the pulses of one are equally strong.
+        width_ms: of a pulse in the plant.
+        decision_s: length of a decision (s).
+    """
+    given, charge = np.asarray(pulses, np.float64), np.asarray(charge_nC_cm2, np.float64)
+    energy = given * pulse_energy_uJ(charge / np.maximum(given, 1.0) / width_ms, width_ms)
+    return np.asarray(energy.mean(axis=1) / decision_s, np.float64)
 
 
 def excess(beta: Any, target: float = 1000.0 * HEALTHY_P75) -> float:
@@ -32,6 +45,7 @@ def field_measures(
     beta: Sequence[Sequence[float]],
     untreated: Sequence[Sequence[float]],
     pulses: Sequence[Sequence[int]],
+    charge_nC_cm2: Sequence[Sequence[float]],
     *,
     decision_s: float,
     amplitude_uA_cm2: float,
@@ -44,8 +58,9 @@ def field_measures(
         beta: a list a plant of P_beta after settling, a value a decision.
         untreated: the same of these plants without stimulation.
         pulses: a list a plant of pulses, a value a decision, settling included.
+        charge_nC_cm2: the same of charge.
         decision_s: length of a decision (s).
-        amplitude_uA_cm2: of a pulse in the plant.
+        amplitude_uA_cm2: of the pulse that continuous 130 Hz is counted with.
         width_ms: of a pulse in the plant.
         target: P_beta that tracking aims at: the 75th percentile of healthy beta.
 
@@ -60,15 +75,17 @@ def field_measures(
     given = np.asarray(pulses, np.float64)
     hz = float(given.mean() / decision_s)
     removed = 100.0 * float(np.mean(1.0 - own.mean(axis=1) / without.mean(axis=1)))
-    energy = pulse_energy_uJ(amplitude_uA_cm2, width_ms)
-    share = 100.0 * hz / CONTINUOUS_HZ
+    power = float(power_uW(pulses, charge_nC_cm2, width_ms, decision_s).mean())
+    whole = CONTINUOUS_HZ * pulse_energy_uJ(amplitude_uA_cm2, width_ms)
+    charge = float(np.asarray(charge_nC_cm2, np.float64).mean() / decision_s)  # nC/cm² a second
+    share = 100.0 * charge / (CONTINUOUS_HZ * amplitude_uA_cm2 * width_ms)
     return {
         "target_P_beta": target,
         "tracking_error_percent": 100.0 * error / reference if reference > 0.0 else None,
         "time_above_target_percent": 100.0 * float((own > target).mean()),
         "pulse_hz": hz,
         "time_on_percent": 100.0 * float((given > 0).mean()),
-        "teed_uW": hz * energy,
-        "teed_percent_of_130Hz": share,
+        "teed_uW": power,
+        "teed_percent_of_130Hz": 100.0 * power / whole,
         "suppression_efficiency": removed / share if hz > 0.0 else None,
     }

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from envs.errors import UserError
 from envs.patients import Patient
-from sea_dbs.controllers import Action, Controller, Observation
+from envs.registration import base_env
+from sea_dbs.controllers import Action, Controller, Observation, SetsAmplitude
 
 Env = gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]
 Vector = VectorEnv[NDArray[np.float32], NDArray[np.int8], NDArray[Any]]  # many environments that advance together
@@ -105,11 +106,27 @@ def rollout(
     with ThreadPoolExecutor(threads) as pool:
         for step in range(1, steps + 1):
             action = check_action(controller.act(observation), controller.name, envs)
+            if isinstance(controller, SetsAmplitude):
+                set_amplitudes(envs, controller.amplitude_uA_cm2)
             following, reward, truncated, infos = _advance(envs, action, pool)
             yield Transition(step, observation, action, reward, following, truncated, infos)
             if truncated.all():
                 return
             observation = following
+
+
+def set_amplitudes(envs: Sequence[Env] | Vector, amplitudes_uA_cm2: NDArray[np.float64]) -> None:
+    """Make the coming pulses of each environment this strong.
+
+    Raises:
+        UserError: an environment whose pulses are a board's, or an amplitude out of range.
+    """
+    if isinstance(envs, VectorEnv):
+        vector: Any = envs.unwrapped
+        vector.set_amplitudes(amplitudes_uA_cm2)
+    else:
+        for env, amplitude in zip(envs, amplitudes_uA_cm2, strict=True):
+            base_env(env).set_amplitude(float(amplitude))
 
 
 def _advance(

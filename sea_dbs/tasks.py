@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from envs.config import EnvConfig, env_config, nearest
 from envs.errors import UserError
-from envs.patients import Patient, sample_cohort
+from envs.patients import Patient, Recruitment, Variation, sample_cohort
 
 COHORT = 20  # patients to train on, and as many others to test on
 COHORT_SEED = 2026  # ours
@@ -31,7 +31,7 @@ class Task:
     description: str = ""
     trained_on: str = ""  # the task that policies are trained on which are judged here; empty: this one
     training: str = ""  # the file of training settings; empty: the preset's
-    cohort: bool = False  # patients of a cohort, in place of networks drawn at each reset
+    cohort: Variation | None = None  # how patients differ who stand in place of networks drawn at each reset
 
     def config(self, **overrides: Any) -> EnvConfig:
         """The environment's configuration, some values changed once more.
@@ -43,9 +43,9 @@ class Task:
 
     def patients(self, purpose: Literal["train", "test"]) -> tuple[Patient, ...]:
         """Whom a policy is trained on, or tested on, of a cohort: never the same; empty where there is none."""
-        if not self.cohort:
+        if self.cohort is None:
             return ()
-        everyone = sample_cohort(2 * COHORT, COHORT_SEED).patients
+        everyone = sample_cohort(2 * COHORT, COHORT_SEED, self.cohort).patients
         return everyone[:COHORT] if purpose == "train" else everyone[COHORT:]
 
     def with_lfp(self) -> Task:
@@ -56,6 +56,16 @@ class Task:
             description=f"{self.description}, seen through the LFP",
             trained_on=self.trained_on and self.trained_on + LFP,
         )
+
+
+#: Networks as the model draws them, but for a threshold of each STN cell (`envs.patients.Recruitment`).
+GRADED = Variation(
+    severity=(1.0, 1.0),
+    conductance=(1.0, 1.0),
+    electrode_gain=(1.0, 1.0),
+    charge_efficacy=(1.0, 1.0),
+    recruitment=Recruitment(),
+)
 
 
 def efficient(price: float) -> Task:
@@ -89,7 +99,14 @@ TASKS: dict[str, Task] = {
         "severity falls during the episode, as when levodopa sets in",
         trained_on="paper",
     ),
-    "cohort": Task("paper", {}, f"trained on {COHORT} patients, tested on {COHORT} unseen", cohort=True),
+    "cohort": Task("paper", {}, f"trained on {COHORT} patients, tested on {COHORT} unseen", cohort=Variation()),
+    "graded": Task(
+        "paper",
+        {"stim_hz": 130.0, "slots": 130, "energy_price": 0.0},
+        "as slots-130, and a pulse reaches the STN cells whose threshold its amplitude passes",
+        training="efficient",
+        cohort=GRADED,
+    ),
 }
 TASKS["efficient"] = TASKS["efficient-3"]
 TASKS |= {name + LFP: task.with_lfp() for name, task in TASKS.items()}

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from envs.config import EnvConfig
 from envs.errors import UserError
+from envs.patients import Patient
+from envs.stimulation import CONTINUOUS_HZ, PULSE_AMPLITUDE, PULSE_WIDTH_MS
 from envs.vector import BasalGangliaVectorEnv
-from sea_dbs.controllers import HEALTHY_P75, Controller
+from sea_dbs.controllers import HEALTHY_P75, Controller, SetsAmplitude
 from sea_dbs.tasks import Task
 
-CONTINUOUS_HZ = 130.0  # Hz: pulses are compared with continuous stimulation at this rate
 LANES = 32  # environments at once
 
 Values = NDArray[np.float64]
@@ -34,6 +35,7 @@ class Trial:
     beta: Values  # mean P_beta
     error: Values  # mean of P_beta above the target, untreated or not
     pulse_hz: Values  # mean rate of pulses, settling included
+    charge: Values  # as a share of what continuous 130 Hz with the released pulse delivers in that time
 
 
 def make_vector(config: EnvConfig, lanes: int) -> BasalGangliaVectorEnv:
@@ -67,10 +69,13 @@ def run_trials(
     settled = settle_decisions(own)
     steps = settled + max(1, math.ceil(seconds * 1000.0 / own.decision_ms - 1e-9))
     config = task.config(precision="float32", episode_steps=steps)
+    people = task.patients("train")
     group = max(1, lanes // len(seeds))
     trials: list[Trial] = []
     for first in range(0, len(controllers), group):
-        trials += _together(config, controllers[first : first + group], seeds, steps, settled, 1000.0 * target, make)
+        trials += _together(
+            config, controllers[first : first + group], seeds, people, steps, settled, 1000.0 * target, make
+        )
     return trials
 
 
@@ -78,6 +83,7 @@ def _together(
     config: EnvConfig,
     controllers: Sequence[Controller],
     seeds: Sequence[int],
+    people: Sequence[Patient],
     steps: int,
     settled: int,
     target: float,
@@ -85,21 +91,34 @@ def _together(
 ) -> list[Trial]:
     m = len(seeds)
     env = make(config, m * len(controllers))
-    observation, _ = env.reset(seed=[int(seed) for _ in controllers for seed in seeds])
+    plants = [int(seed) for _ in controllers for seed in seeds]
+    options = {"patients": [people[seed % len(people)] for seed in plants]} if people else {}
+    observation, _ = env.reset(seed=plants, options=options)
     for controller in controllers:
         controller.init_state(m)
     beta = np.zeros((steps, m * len(controllers)))
-    pulses = np.zeros(m * len(controllers))
+    pulses, charge = np.zeros(m * len(controllers)), np.zeros(m * len(controllers))
     for step in range(steps):
         parts = [one.act(observation[i * m : (i + 1) * m]) for i, one in enumerate(controllers)]
+        if any(isinstance(one, SetsAmplitude) for one in controllers):
+            env.set_amplitudes(np.concatenate([_amplitudes(one, config, m) for one in controllers]))
         observation, _, _, _, info = env.step(np.concatenate(parts))
         if "failure" in info:
             raise UserError(f"a plant failed in the search: {next(one for one in info['failure'] if one)}")
         beta[step] = info["P_beta"]
         pulses += info["pulses"]
+        charge += info["charge_nC_cm2"]
     seconds = steps * config.decision_ms / 1000.0
     late = beta[settled:]
     shape = (len(controllers), m)
     means, errors = late.mean(axis=0).reshape(shape), np.maximum(late - target, 0.0).mean(axis=0).reshape(shape)
     rates = (pulses / seconds).reshape(shape)
-    return [Trial(one.name, means[i], errors[i], rates[i]) for i, one in enumerate(controllers)]
+    charges = (charge / (seconds * CONTINUOUS_HZ * PULSE_AMPLITUDE * PULSE_WIDTH_MS)).reshape(shape)
+    return [Trial(one.name, means[i], errors[i], rates[i], charges[i]) for i, one in enumerate(controllers)]
+
+
+def _amplitudes(controller: Controller, config: EnvConfig, n: int) -> Values:
+    """(n,) µA/cm² of the coming pulses."""
+    if isinstance(controller, SetsAmplitude):
+        return controller.amplitude_uA_cm2
+    return np.full(n, config.amplitude_uA_cm2)

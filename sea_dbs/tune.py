@@ -18,7 +18,7 @@ from sea_dbs.manifest import machine
 from sea_dbs.progress import progress
 from sea_dbs.seeds import BLOCK, search_seeds
 from sea_dbs.tasks import find_task
-from sea_dbs.trials import CONTINUOUS_HZ, LANES, MakeVector, Trial, make_vector, run_trials
+from sea_dbs.trials import LANES, MakeVector, Trial, make_vector, run_trials
 
 PARTIAL = "trials.partial.json"
 PICTURE = "tuning.png"
@@ -30,7 +30,7 @@ Point = dict[str, float]
 @dataclass(frozen=True)
 class TunePlan:
     """What is searched, and what is best: the lowest score = beta (or tracking error), as a share of untreated, +
-    ``price`` × pulses as a share of 130 Hz, among those with a mean rate of at most ``most_hz``."""
+    ``price`` × charge as a share of 130 Hz's, among those with a mean rate of at most ``most_hz``."""
 
     controller: str
     task: str = "paper"
@@ -164,6 +164,7 @@ def _measured(trial: Trial) -> dict[str, Any]:
         "P_beta": [float(value) for value in trial.beta],
         "error": [float(value) for value in trial.error],
         "pulse_hz": float(trial.pulse_hz.mean()),
+        "charge_percent_of_130Hz": 100.0 * float(trial.charge.mean()),
     }
 
 
@@ -180,8 +181,7 @@ def score(plan: TunePlan, untreated: dict[str, Any], rows: Sequence[dict[str, An
                 **row,
                 "beta_percent": 100.0 * beta_share,
                 "error_percent": 100.0 * error_share,
-                "charge_percent_of_130Hz": 100.0 * row["pulse_hz"] / CONTINUOUS_HZ,
-                "score": share + plan.price * row["pulse_hz"] / CONTINUOUS_HZ,
+                "score": share + plan.price * row["charge_percent_of_130Hz"] / 100.0,
             }
         )
     return scored

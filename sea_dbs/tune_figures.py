@@ -23,7 +23,7 @@ def tuning(result: dict[str, Any]) -> bytes:
         label = f"{name}: {row['name']}"
         axes.plot(row["charge_percent_of_130Hz"], row[key], "o", color=colour, markersize=9, label=label)
     axes.axhline(100.0, color=UNTREATED, linewidth=0.8, linestyle=":")
-    axes.set_xlabel("pulses, % of continuous 130 Hz")
+    axes.set_xlabel("charge, % of continuous 130 Hz")
     axes.set_ylabel("tracking error, % of untreated" if error else "P_beta, % of untreated")
     axes.set_title(f"{result['controller']} on {len(result['search_seeds'])} search plants")
     axes.legend()

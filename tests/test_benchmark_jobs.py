@@ -190,6 +190,7 @@ def test_who_stands_on_which_task() -> None:
     assert not {"pi-tuned"} & {*controllers_of("realtime"), *controllers_of("pattern")}  # tuned at a decision a second
     assert "pattern-45" in controllers_of("pattern")
     assert {"sea-dbs", "gs-only", "pm-only", "ddpg", "ppo"} <= set(controllers_of("cohort-lfp"))
+    assert [task for task in TASKS if "pi-amplitude" in controllers_of(task)] == ["graded"]
 
 
 def test_a_cohort_is_tested_on_patients_that_it_was_not_trained_on() -> None:

@@ -18,6 +18,7 @@ from envs.plant.inputs import SmcRenewal
 from envs.plant.kernels import KERNELS
 from envs.plant.single import FastPlant
 from envs.registration import base_env, get_env_state, set_env_state
+from envs.vector import BasalGangliaVectorEnv
 
 SHORT: dict[str, Any] = {
     "slots": 5,
@@ -102,6 +103,35 @@ def test_graded_recruitment_reaches_the_cells_below_the_amplitude() -> None:
     nobody.reset(seed=0)
     np.testing.assert_array_equal(runs[30.0][0], [nobody.step(OFF) for _ in range(2)][-1][0])
     assert len({run[0].tobytes() for run in runs.values()}) == 3
+
+
+def test_a_weaker_pulse_reaches_fewer_cells_and_counts_less_charge() -> None:
+    patient = Patient(seed=5, recruitment=Recruitment(sigma=0.2))
+    whole, weak = _make(patient=patient), _make(patient=patient, amplitude_uA_cm2=150.0)
+    whole.reset(seed=0)
+    weak.reset(seed=0)
+    base_env(whole).set_amplitude(150.0)
+    runs = [env.step(ON) for env in (whole, weak)]
+    assert runs[0][0].tobytes() == runs[1][0].tobytes()
+    assert runs[0][4] == runs[1][4]
+    assert runs[0][4]["charge_nC_cm2"] == pytest.approx(5 * 150.0 * 0.3)
+    copy = _make(patient=patient)
+    copy.reset(seed=9)
+    set_env_state(copy, get_env_state(whole))
+    assert copy.step(ON)[4] == whole.step(ON)[4]
+    assert copy.step(ON)[4]["charge_nC_cm2"] == pytest.approx(5 * 150.0 * 0.3)  # until the next reset
+    copy.reset(seed=0)
+    assert copy.step(ON)[4]["charge_nC_cm2"] == pytest.approx(5 * 300.0 * 0.3)
+    vector = BasalGangliaVectorEnv(2, **SHORT, patients=patient, autoreset_mode="Disabled")
+    vector.reset(seed=[0, 0])
+    vector.set_amplitudes([150.0, 300.0])
+    info = vector.step(np.stack([ON, ON]))[4]
+    assert info["P_beta"][0] == runs[0][4]["P_beta"] != info["P_beta"][1]
+    for amplitude in (0.0, -1.0, 300.1, float("nan")):
+        with pytest.raises(UserError, match="above 0 to 300 are allowed"):
+            base_env(copy).set_amplitude(amplitude)
+    with pytest.raises(UserError, match="1 amplitudes for 2 environments"):
+        vector.set_amplitudes([150.0])
 
 
 def test_changed_conductances_act_alike_on_both_kernels() -> None:

@@ -405,6 +405,7 @@ def test_bad_input_is_one_sentence(export: Path, tmp_path: Path) -> None:
             (replace(policy, preset="realtime"), "the preset 'realtime' has"),
             (replace(policy, preset="papr"), "unknown preset 'papr'"),
             (replace(policy, controller="alway"), "unknown controller 'alway'"),
+            (replace(policy, controller="pi-amplitude"), "'pi-amplitude' sets amplitudes"),
             (replace(policy, steps=0), "at least 1"),
             (replace(policy, latency_ms=5.0), "belongs to --realtime"),
             (replace(policy, realtime=True, latency_ms=-0.5), "--latency-ms is -0.5"),

@@ -33,11 +33,11 @@ class Stopping(ToyVector):
 
     count = 0
 
-    def reset(self, *, seed: list[int]) -> Any:
+    def reset(self, *, seed: list[int], options: dict[str, Any] | None = None) -> Any:
         Stopping.count += 1
         if Stopping.count == 4:
             raise KeyboardInterrupt
-        return super().reset(seed=seed)
+        return super().reset(seed=seed, options=options)
 
 
 def test_the_tuned_controller_is_at_least_as_good_as_the_literature_and_can_be_used(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_the_tuned_controller_is_at_least_as_good_as_the_literature_and_can_be_u
     assert [path.name for path in sorted((tmp_path / "pi").iterdir())] == ["tuned.json", "tuning.png"]
     made = make_controller(f"pi:{tmp_path / 'pi'}", 50, 20_000)
     assert isinstance(made, PIFrequency)
-    assert made.kp == result["parameters"]["kp"]
+    assert made.law.kp == result["parameters"]["kp"]
 
 
 @pytest.mark.parametrize("kind", TUNABLE)
@@ -99,9 +99,9 @@ def test_a_search_meets_search_plants_alone_and_a_pattern_is_confirmed_on_held_o
     seen: set[int] = set()
 
     class Watching(ToyVector):
-        def reset(self, *, seed: list[int]) -> Any:
+        def reset(self, *, seed: list[int], options: dict[str, Any] | None = None) -> Any:
             seen.update(seed)
-            return super().reset(seed=seed)
+            return super().reset(seed=seed, options=options)
 
     _tune(PI, tmp_path / "pi", make=Watching)
     assert seen == {SEARCH, SEARCH + 1}

@@ -22,7 +22,9 @@ class ToyVector:
         self.seeds: list[int] = []
         self.offset = np.zeros(lanes)
 
-    def reset(self, *, seed: list[int]) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    def reset(
+        self, *, seed: list[int], options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
         self.seeds = seed
         self.offset = np.array([np.random.default_rng(one).normal(0.0, 5.0) for one in seed])
         return self._observed(440.0 + self.offset), {}
@@ -34,7 +36,9 @@ class ToyVector:
         follows = (actions * np.roll(actions, 1, axis=1)).sum(axis=1) / np.maximum(actions.sum(axis=1), 1)
         beta = 440.0 + self.offset - 2.0 * hz - 60.0 * follows
         none = np.zeros(self.lanes)
-        return self._observed(beta), none, none, none, {"P_beta": beta, "pulses": actions.sum(axis=1)}
+        pulses = actions.sum(axis=1)
+        info = {"P_beta": beta, "pulses": pulses, "charge_nC_cm2": 90.0 * pulses}
+        return self._observed(beta), none, none, none, info
 
     def _observed(self, beta: NDArray[np.float64]) -> NDArray[np.float32]:
         return np.repeat(beta[:, None] / 1000.0, self.config.n_obs, axis=1).astype(np.float32)

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from envs.biomarkers.bursts import burst_threshold, find_bursts
 from envs.config import EnvConfig
+from envs.stimulation import CONTINUOUS_HZ
 from sea_dbs.benchmark.world import Play, settled_steps
 from sea_dbs.controllers import HEALTHY_P75
-from sea_dbs.measures import CONTINUOUS_HZ, pulse_energy_uJ
+from sea_dbs.measures import power_uW
 
 QUIET_S = 1.0  # s without a pulse after which the next one is a trigger
 SMALLEST_SHARE = 60.0 / 300.0  # of the released pulse's charge: 60 µA/cm² × 0.3 ms still drives every STN cell
@@ -34,6 +35,7 @@ def measures(play: Play, config: EnvConfig, thresholds: Sequence[float] | None =
     target = 1000.0 * HEALTHY_P75
     hz = play.pulses.mean(axis=1) / seconds
     whole = hz * steps * seconds
+    charge_of_one = config.amplitude_uA_cm2 * config.width_ms  # nC/cm², of the configuration's pulse
     lost = [k for k, word in enumerate(play.lost) if word]
     found: dict[str, NDArray[np.float64]] = {
         "P_beta": beta.mean(axis=1),
@@ -45,9 +47,9 @@ def measures(play: Play, config: EnvConfig, thresholds: Sequence[float] | None =
         "time_on_percent": 100.0 * (play.pulses > 0).mean(axis=1),
         "pulses": whole,
         "pulse_hz": hz,
-        "charge_percent": 100.0 * hz / CONTINUOUS_HZ,
+        "charge_percent": 100.0 * play.charge.mean(axis=1) / (seconds * CONTINUOUS_HZ * charge_of_one),
         "charge_smallest_percent": 100.0 * SMALLEST_SHARE * hz / CONTINUOUS_HZ,
-        "teed_uW": hz * pulse_energy_uJ(config.amplitude_uA_cm2, config.width_ms),
+        "teed_uW": power_uW(play.pulses, play.charge, config.width_ms, seconds),
         "triggers_per_min": triggers(play, config),
     }
     for name in ("P_beta_7_35", "lfp_beta", "EI"):

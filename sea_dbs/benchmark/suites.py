@@ -13,7 +13,7 @@ from envs.errors import UserError
 from sea_dbs.benchmark.jobs import Job
 from sea_dbs.benchmark.play import CONTINUOUS
 from sea_dbs.config import ENV_KEYS, TrainConfig, load_config
-from sea_dbs.controllers.catalogue import FEEDBACK, read_tuned
+from sea_dbs.controllers.catalogue import AMPLITUDE, FEEDBACK, read_tuned
 from sea_dbs.files import read_json
 from sea_dbs.seeds import HELD_OUT
 from sea_dbs.tasks import Task, find_task
@@ -22,13 +22,14 @@ SUITES: dict[str, tuple[str, ...]] = {
     "paper": ("paper", "paper-30", "paper-lfp"),
     "pattern": ("pattern", "pattern-lfp"),
     "efficient": ("efficient-1", "efficient-2", "efficient-3", "efficient-3-lfp"),
+    "amplitude": ("graded",),
     "robust": ("realtime", "realtime-lfp", "healthy", "drift", "cohort"),
 }
 FIXED = ("never", "always", CONTINUOUS)
 LEARNED = ("sea-dbs", "gs-only", "pm-only", "ddpg", "ppo")
 ONE_SLOT = ("dqn", "qr-dqn")  # where the action is one slot
 #: Controllers with parameters that come with the package, tuned/NAME-SLOTRATE.json: name -> kind.
-TUNED = {"pi-tuned": "pi", "pattern-45": "pattern", "pattern-26": "pattern"}
+TUNED = {"pi-tuned": "pi", "pi-amplitude-tuned": "pi-amplitude", "pattern-45": "pattern", "pattern-26": "pattern"}
 PLANTS = 8  # a seed; a block of the kernel
 MEASURED_EVERY_MS = 100.0  # ms; relay, wide beta and LFP beta are of windows of a second: a slot needs none of its own
 
@@ -92,9 +93,13 @@ def controllers_of(task: str) -> tuple[str, ...]:
     """The controllers that a task is for, classical ones first."""
     world = find_task(task).config()
     names = list(FIXED)
-    names += FEEDBACK if world.obs == "gpi" else ()
+    cohort = find_task(task).cohort
+    graded = cohort is not None and cohort.recruitment is not None
+    names += (*FEEDBACK, *(AMPLITUDE if graded else ())) if world.obs == "gpi" else ()
     for name, kind in TUNED.items():
-        reads = kind in FEEDBACK
+        reads = kind in (*FEEDBACK, *AMPLITUDE)
+        if kind in AMPLITUDE and not graded:
+            continue
         if tuned(name, world.stim_hz, world.decision_ms if reads else None) and (world.obs == "gpi" or not reads):
             names.append(name)
     names += LEARNED

@@ -14,12 +14,14 @@ from envs.config import EnvConfig
 from envs.errors import UserError
 from envs.patients import Patient
 from envs.vector import BasalGangliaVectorEnv
-from sea_dbs.controllers.base import Controller
+from sea_dbs.controllers.base import Controller, SetsAmplitude
 from sea_dbs.redrawn import RedrawnVectorEnv
 from sea_dbs.rollout import check_action
 
 LANES = 8  # plants at once: a block of the kernel
 TOLD = ("P_beta_7_35", "lfp_beta", "EI", "burst_ms")  # of info with measures on, kept a decision
+
+SERIES = ("P_beta", "reward", "pulses", "charge")  # of a `Play`
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int8]
@@ -36,6 +38,7 @@ class Play:
     P_beta: Floats  # (n, steps + 1), the reset's first
     reward: Floats
     pulses: Floats
+    charge: Floats  # nC/cm²
     decisions: Ints  # (n, steps, slots)
     told: dict[str, Floats]
     seen: NDArray[np.float32]  # (n, steps, n_obs), what was decided on
@@ -112,7 +115,7 @@ def play(
     parts = [_together(config, controller, group, steps, people, make) for group in groups]
     if len(parts) == 1:
         return parts[0]
-    joined = {name: np.concatenate([getattr(one, name) for one in parts]) for name in ("P_beta", "reward", "pulses")}
+    joined = {name: np.concatenate([getattr(one, name) for one in parts]) for name in SERIES}
     return Play(
         controller.name,
         **joined,
@@ -137,7 +140,8 @@ def _together(
     env = make(config, n, people)
     observation, info = env.reset(seed=[int(seed) for seed in seeds])
     controller.init_state(n)
-    P_beta, reward, pulses = np.zeros((n, steps + 1)), np.zeros((n, steps)), np.zeros((n, steps))
+    P_beta, reward = np.zeros((n, steps + 1)), np.zeros((n, steps))
+    pulses, charge = np.zeros((n, steps)), np.zeros((n, steps))
     P_beta[:, 0] = info["P_beta"]
     decisions = np.zeros((n, steps, config.slots), np.int8)
     seen = np.zeros((n, steps, config.n_obs), np.float32)
@@ -145,6 +149,8 @@ def _together(
     lost = [""] * n
     for step in range(steps):
         action = check_action(controller.act(observation), controller.name, [_Space(config.slots)] * n)  # type: ignore[list-item]
+        if isinstance(controller, SetsAmplitude):
+            env.set_amplitudes(controller.amplitude_uA_cm2)
         seen[:, step], decisions[:, step] = observation, action
         observation, reward[:, step], _, _, info = env.step(action)
         if "failure" in info:  # its lane goes on with the plant at rest, so that the others can; that is not counted
@@ -155,15 +161,16 @@ def _together(
                 raise UserError(f"every plant was lost, the first: {lost[0]}")
             observation, info = _again(env, seeds, failed, observation, info)
         P_beta[:, step + 1], pulses[:, step] = info["P_beta"], info["pulses"]
+        charge[:, step] = info["charge_nC_cm2"]
         for name, values in told.items():
             values[:, step] = info[name]
     gone = [k for k in range(n) if lost[k]]
     wrong = int((np.delete(pulses, gone, 0) != np.delete(decisions.sum(axis=2), gone, 0)).sum())
-    for values in (P_beta, reward, pulses, *told.values()):
+    for values in (P_beta, reward, pulses, charge, *told.values()):
         values[gone] = np.nan
     skip = int(settled_steps(config) * config.decision_ms)
     envelope = [_envelope(env, lane, skip) for lane in range(n)] if config.measures else []
-    return Play(controller.name, P_beta, reward, pulses, decisions, told, seen, envelope, wrong, tuple(lost))
+    return Play(controller.name, P_beta, reward, pulses, charge, decisions, told, seen, envelope, wrong, tuple(lost))
 
 
 def _again(
@@ -174,7 +181,7 @@ def _again(
     fresh, told = env.reset(seed=[int(seed) for seed in seeds], options={"reset_mask": mask})
     merged = {
         name: np.where(mask, told[name], info[name]) if name in told else info[name]
-        for name in ("P_beta", "pulses", *TOLD)
+        for name in ("P_beta", "pulses", "charge_nC_cm2", *TOLD)
         if name in info
     }
     return np.where(mask[:, None], fresh, observation), merged

@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
 
 def benchmark(
     out: Out,
-    suite: Annotated[str, typer.Option("--suite", help="paper, pattern, efficient or robust.")] = "paper",
+    suite: Annotated[str, typer.Option("--suite", help="paper, pattern, efficient, amplitude or robust.")] = "paper",
     seeds: Seeds = 10,
     engine: EngineName = "local",
     workers: Workers = 2,

@@ -19,7 +19,8 @@ def tune(
     controller: Annotated[
         str,
         typer.Argument(
-            metavar="CONTROLLER", help="periodic, random, on-off, dual-threshold, proportional, pi, or pattern."
+            metavar="CONTROLLER",
+            help="periodic, random, on-off, dual-threshold, proportional, pi, pi-amplitude, or pattern.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for tuned.json and tuning.png.")],
@@ -32,7 +33,7 @@ def tune(
         str, typer.Option("--measure", metavar="beta|error", help="beta, or beta above the target (tracking error).")
     ] = "beta",
     price: Annotated[
-        float, typer.Option("--price", help="Score = share of untreated + price × share of 130 Hz's pulses.")
+        float, typer.Option("--price", help="Score = share of untreated + price × share of 130 Hz's charge.")
     ] = 0.3,
     most_hz: Annotated[
         float | None, typer.Option("--most-hz", help="Only controllers with at most this mean rate (Hz).")

@@ -6,8 +6,9 @@ serves them all.
 
 from __future__ import annotations
 
-from sea_dbs.controllers.base import Action, Controller, Observation, Policy, check_observation, decide
+from sea_dbs.controllers.base import Action, Controller, Observation, Policy, SetsAmplitude, check_observation, decide
 from sea_dbs.controllers.catalogue import (
+    AMPLITUDE,
     CLASSICAL,
     FEEDBACK,
     HEALTHY_P75,
@@ -20,11 +21,12 @@ from sea_dbs.controllers.catalogue import (
     make_controller,
     split_name,
 )
-from sea_dbs.controllers.feedback import DualThreshold, OnOff, PIFrequency, Proportional
+from sea_dbs.controllers.feedback import DualThreshold, OnOff, PIAmplitude, PIFrequency, Proportional
 from sea_dbs.controllers.open_loop import Always, Never, Pattern, Periodic, RandomDuty, Replayed
 from sea_dbs.controllers.policy import TorchPolicy
 
 __all__ = [
+    "AMPLITUDE",
     "CLASSICAL",
     "FEEDBACK",
     "HEALTHY_P75",
@@ -39,6 +41,7 @@ __all__ = [
     "Never",
     "Observation",
     "OnOff",
+    "PIAmplitude",
     "PIFrequency",
     "Parameter",
     "Pattern",
@@ -47,6 +50,7 @@ __all__ = [
     "Proportional",
     "RandomDuty",
     "Replayed",
+    "SetsAmplitude",
     "TorchPolicy",
     "build",
     "check_observation",

@@ -31,6 +31,13 @@ class Controller(Protocol):
 
 
 @runtime_checkable
+class SetsAmplitude(Protocol):
+    """A controller that also says how strong the pulses of its last decision are, where recruitment is graded."""
+
+    amplitude_uA_cm2: NDArray[np.float64]  # (n,), in the plant
+
+
+@runtime_checkable
 class Policy(Controller, Protocol):
     """A controller that decides by the larger of two logits a slot."""
 

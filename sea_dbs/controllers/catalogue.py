@@ -14,7 +14,7 @@ from typing import Any
 
 from envs.errors import UserError
 from sea_dbs.controllers.base import Controller
-from sea_dbs.controllers.feedback import DualThreshold, OnOff, PIFrequency, Proportional
+from sea_dbs.controllers.feedback import DualThreshold, OnOff, PIAmplitude, PIFrequency, Proportional
 from sea_dbs.controllers.open_loop import Always, Never, Pattern, Periodic, RandomDuty, Replayed
 from sea_dbs.files import read_json
 
@@ -64,12 +64,18 @@ KINDS: dict[str, dict[str, Parameter]] = {
         "kp": Parameter(19.3, 1.0, 500.0, "Hz", "Fleming 2020, PI control of the frequency", log=True),
         "ti": Parameter(0.2, 0.05, 20.0, "s", "Fleming 2020, PI control of the frequency", log=True),
     },
+    "pi-amplitude": {
+        "target": Parameter(HEALTHY_P75, 0.15, 0.45, "P_beta/1000", _TARGET),
+        "kp": Parameter(0.23, 0.02, 10.0, "mA", "Fleming 2020, PI control of the amplitude", log=True),
+        "ti": Parameter(0.2, 0.05, 20.0, "s", "Fleming 2020, PI control of the amplitude", log=True),
+    },
 }
 
 FEEDBACK = ("on-off", "dual-threshold", "proportional", "pi")  # they read the newest beta
+AMPLITUDE = ("pi-amplitude",)  # so do these, and set the pulses' amplitude: for graded recruitment
 NEED_FILE = ("replayed", "pattern")  # names that mean nothing without a file
 CLASSICAL = ("never", "always", "periodic", "random", *FEEDBACK)
-NAMES = (*CLASSICAL, *NEED_FILE)
+NAMES = (*CLASSICAL, *AMPLITUDE, *NEED_FILE)
 TUNED = "tuned.json"  # what `sea-dbs tune` writes
 
 
@@ -164,6 +170,8 @@ def build(kind: str, slots: int, slot_us: int | Fraction, given: Mapping[str, An
                 return Proportional(slots, slot_us, **values)
             case "pi":
                 return PIFrequency(slots, slot_us, **values)
+            case "pi-amplitude":
+                return PIAmplitude(slots, slot_us, **values)
     except TypeError as error:  # a file with a word in a number's place
         raise UserError(f"the parameters of '{kind}' do not fit: {values}") from error
     raise UserError(f"'{kind}' cannot be made from parameters alone")

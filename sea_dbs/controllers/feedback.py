@@ -1,8 +1,9 @@
-"""Controllers that answer to beta: on-off, dual-threshold, proportional, PI on the stimulation frequency.
+"""Controllers that answer to beta: on-off, dual-threshold, proportional, PI on stimulation frequency or amplitude.
 
 Each reads the newest value of the observation (P_beta/1000). The plant answers all or nothing to a pulse's amplitude,
-so what others modulate by amplitude is modulated here by the rate of pulses. Rates become pulses by a phase that each
-environment keeps across decisions: a pulse falls where the phase passes a whole number.
+so what others modulate by amplitude is modulated here by the rate of pulses; PI on the amplitude is for patients with
+graded recruitment. Rates become pulses by a phase that each environment keeps across decisions: a pulse falls where
+the phase passes a whole number.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.errors import UserError
+from envs.stimulation import CONTINUOUS_HZ, DEVICE_AMPLITUDE_UA, PULSE_AMPLITUDE, UA_CM2_PER_UA
 from sea_dbs.controllers.base import Action, Observation, check_observation
 
 Rates = NDArray[np.float64]
@@ -167,20 +169,74 @@ class PIFrequency(_RateController):
     ) -> None:
         _positive("pi", target=target, kp=kp, ti=ti)
         super().__init__(f"PI {kp:.4g} Hz, {ti:.3g} s, target {target:.3g}", slots, slot_us, most_hz)
-        self.target, self.kp, self.ti = target, kp, ti
-        self.integral: Rates = np.zeros(1)  # s
+        self.target = target
+        self.law = _PI(target, kp, ti, self.most_hz, self.decision_s)
 
     def init_state(self, n: int = 1) -> None:
         super().init_state(n)
-        self.integral = np.zeros(n)
+        self.law.init_state(n)
 
     def _rates(self, beta: Rates) -> Rates:
+        return self.law.output(beta)
+
+
+class PIAmplitude(_RateController):
+    """Fleming 2020: a regular train whose amplitude is kp (e + 1/ti ∫ e dt) mA, e = (beta - target)/target; at 0 mA or
+    below it there is no pulse. Anti-windup and sampling time as in `PIFrequency`.
+
+    Board and plant have one scale: 3 mA are 300 µA/cm².
+
+    Args:
+        slots: slots of a decision.
+        slot_us: length of a slot in µs.
+        target: beta that is aimed at (P_beta/1000).
+        kp: gain (mA per unit of error).
+        ti: integral time (s).
+        most_hz: rate of the train (Hz); None: 130 Hz. At most a pulse a slot.
+
+    Raises:
+        UserError: a target, gain, time or rate that is not above 0.
+    """
+
+    def __init__(
+        self, slots: int, slot_us: int | Fraction, target: float, kp: float, ti: float, most_hz: float | None = None
+    ) -> None:
+        _positive("pi-amplitude", target=target, kp=kp, ti=ti)
+        name = f"PI amplitude {kp:.4g} mA, {ti:.3g} s, target {target:.3g}"
+        super().__init__(name, slots, slot_us, CONTINUOUS_HZ if most_hz is None else most_hz)
+        self.target = target
+        self.law = _PI(target, kp, ti, DEVICE_AMPLITUDE_UA / 1000.0, self.decision_s)
+        self.amplitude_uA_cm2: Rates = np.full(1, PULSE_AMPLITUDE)
+
+    def init_state(self, n: int = 1) -> None:
+        super().init_state(n)
+        self.law.init_state(n)
+        self.amplitude_uA_cm2 = np.full(n, PULSE_AMPLITUDE)
+
+    def _rates(self, beta: Rates) -> Rates:
+        mA = np.minimum(self.law.output(beta), self.law.most)
+        on = mA > 0.0
+        self.amplitude_uA_cm2 = np.where(on, mA * 1000.0 * UA_CM2_PER_UA, PULSE_AMPLITUDE)  # without pulses: any
+        return np.where(on, self.most_hz, 0.0)
+
+
+class _PI:
+    """kp (e + 1/ti ∫ e dt) of each environment; the integral stands still where that is below 0 or above ``most``."""
+
+    def __init__(self, target: float, kp: float, ti: float, most: float, decision_s: float) -> None:
+        self.target, self.kp, self.ti, self.most, self.decision_s = target, kp, ti, most, decision_s
+        self.integral: Rates = np.zeros(1)  # s
+
+    def init_state(self, n: int) -> None:
+        self.integral = np.zeros(n)
+
+    def output(self, beta: Rates) -> Rates:
         error = (beta - self.target) / self.target
         integral = self.integral + error * self.decision_s
-        rates: Rates = self.kp * (error + integral / self.ti)
-        bounded = (rates > self.most_hz) | (rates < 0.0)
+        output: Rates = self.kp * (error + integral / self.ti)
+        bounded = (output > self.most) | (output < 0.0)
         self.integral = np.where(bounded, self.integral, integral)
-        return rates
+        return output
 
 
 def _positive(name: str, **values: float) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from envs.stimulation import CONTINUOUS_HZ
 from sea_dbs.files import atomic_write_bytes, prepare_output_dir, search_state, write_json
 from sea_dbs.foresight.plants import DT_MS, settled
 from sea_dbs.foresight.search import ForesightPlan, Found, search
 from sea_dbs.manifest import machine
-from sea_dbs.measures import CONTINUOUS_HZ
 from sea_dbs.progress import progress
 from sea_dbs.seeds import held_out_seeds
 from sea_dbs.statistics import interval, iqm

@@ -1,0 +1,46 @@
+"""A controller that sets amplitudes, on plants with graded recruitment: one charge, wherever it runs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import envs
+from sea_dbs.benchmark.measure import measures
+from sea_dbs.benchmark.trains import slot_us
+from sea_dbs.benchmark.world import play
+from sea_dbs.controllers import build
+from sea_dbs.rollout import rollout
+from sea_dbs.seeds import HELD_OUT
+from sea_dbs.tasks import find_task
+from sea_dbs.trials import run_trials
+
+
+def test_a_weaker_pulse_is_less_charge_in_benchmarks_and_in_rollouts_alike() -> None:
+    config = find_task("graded").config(episode_steps=3, settle_ms=2200.0)
+    people = find_task("graded").patients("test")
+    controller = build("pi-amplitude", config.slots, slot_us(config), {"kp": 0.5, "ti": 20.0})
+    run = play(config, controller, [HELD_OUT, HELD_OUT + 1], 3, people)
+    each = run.charge / np.maximum(run.pulses, 1) / config.width_ms
+    assert (run.pulses[:, 0] == 130).all()
+    assert (each[:, 0] > 10.0).all()
+    assert (each < 290.0).all()
+    found = measures(run, config)
+    assert found["charge_percent"] == pytest.approx(list(100.0 * run.charge.mean(axis=1) / (130.0 * 90.0)))
+    assert all(a < b for a, b in zip(found["teed_uW"], (0.54 * run.pulses.mean(axis=1)), strict=True))
+    env = envs.make_env(**config.model_dump(), patient=people[HELD_OUT % len(people)])
+    alone = [one.infos[0]["charge_nC_cm2"] for one in rollout([env], controller, 3, [HELD_OUT])]
+    assert alone == pytest.approx(list(run.charge[0]))
+
+
+def test_a_search_knows_the_task_s_patients_and_counts_charge() -> None:
+    task = find_task("graded")
+    made = [
+        build(kind, task.config().slots, slot_us(task.config()), given)
+        for kind, given in (("always", {}), ("pi-amplitude", {"kp": 0.02, "ti": 20.0}))
+    ]
+    whole, weak = run_trials(task, made, [HELD_OUT], 1.0)
+    assert whole.charge[0] == pytest.approx(1.0)
+    assert weak.pulse_hz[0] == pytest.approx(130.0)
+    assert weak.charge[0] < 0.05  # below every threshold: the plant as untreated
+    assert whole.beta[0] < 0.75 * weak.beta[0]
