@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from envs.config import EnvConfig, env_config
 from export.chain import Chain
 from export.policy import OnnxPolicy
+from sea_dbs.benchmark.world import Play, play, settled_steps
+from sea_dbs.closed_loop import Played
 from sea_dbs.config import load_config
-from sea_dbs.controllers import TorchPolicy
-from sea_dbs.evaluate import evaluate
-from sea_dbs.evaluation_plan import Plan
+from sea_dbs.controllers import Controller, Never, TorchPolicy
 from sea_dbs.files import sha256_file
+from sea_dbs.seeds import HELD_OUT
 
 POLICIES = Path(__file__).parents[1] / "policies"
 NAMES = ("timing-45", "timing-26")
@@ -42,22 +46,39 @@ def test_manifest_config_and_exports_are_of_this_policy(name: str) -> None:
         assert (policy.act(seen) != exported.act(seen)).mean() <= most
 
 
-SECONDS_5 = {"timing-45": 1950, "timing-26": 1850}  # decisions
 ROWS = [("timing-45", 75.0, 45.5), ("timing-26", 84.0, 26.0)]
+PLANTS = [HELD_OUT + k for k in range(4)]
+
+
+def _world(name: str, **values: Any) -> EnvConfig:
+    """Where the policy was searched, with episodes of 5 s."""
+    config = load_config(POLICIES / name / "config.yaml").world(precision="float32")
+    return env_config(**{**config.model_dump(), "episode_steps": round(5000.0 / config.slot_ms), **values})
+
+
+def _beta(run: Play, config: EnvConfig) -> NDArray[np.float64]:
+    mean: NDArray[np.float64] = run.P_beta[:, settled_steps(config) :].mean(axis=1)
+    return mean
 
 
 @pytest.mark.parametrize(("name", "most_percent", "hz"), ROWS)
-def test_they_lower_beta_within_their_budget(name: str, most_percent: float, hz: float, tmp_path: Path) -> None:
+def test_they_lower_beta_within_their_budget(name: str, most_percent: float, hz: float) -> None:
     """In small what docs/RESULTS.md has from 20 plants: a regular train of 26 Hz raises beta to about 130 %."""
-    plan = Plan(("never", "replayed", "policy"), 4, SECONDS_5[name])
-    rows = {row["detail"]: row for row in evaluate(POLICIES / name, tmp_path / "out", plan, quiet=True)["rows"]}
-    assert rows["policy"]["percent_of_untreated"] < most_percent
-    assert rows["policy"]["pulse_hz"] < 1.08 * hz
-    assert rows["policy"]["percent_of_untreated"] < rows["replayed policy"]["percent_of_untreated"]
+    config = _world(name)
+
+    def run(controller: Controller) -> Play:
+        return play(config, controller, PLANTS, config.episode_steps)
+
+    untreated, own = run(Never(1)), run(TorchPolicy.load(POLICIES / name))
+    others = run(Played("another plant's decisions", np.roll(own.decisions, -1, axis=0)))
+    percent = 100.0 * _beta(own, config) / _beta(untreated, config)
+    assert percent.mean() < most_percent
+    assert own.pulses.mean() * config.stim_hz < 1.08 * hz
+    assert _beta(own, config).mean() < _beta(others, config).mean()
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_they_are_silent_on_healthy_plants(name: str, tmp_path: Path) -> None:
-    plan = Plan(("policy",), 4, SECONDS_5[name], world=("pd=0",))
-    row = evaluate(POLICIES / name, tmp_path / "out", plan, quiet=True)["rows"][0]
-    assert row["pulse_hz"] < 6.5  # 5 % of 130 Hz
+def test_they_are_silent_on_healthy_plants(name: str) -> None:
+    config = _world(name, pd=0.0)
+    run = play(config, TorchPolicy.load(POLICIES / name), PLANTS, config.episode_steps)
+    assert run.pulses.mean() * config.stim_hz < 6.5  # 5 % of 130 Hz
