@@ -102,9 +102,8 @@ TASKS: dict[str, Task] = {
     "cohort": Task("paper", {}, f"trained on {COHORT} patients, tested on {COHORT} unseen", cohort=Variation()),
     "graded": Task(
         "paper",
-        {"stim_hz": 130.0, "slots": 130, "energy_price": 0.0},
+        {"stim_hz": 130.0, "slots": 130},
         "as slots-130, and a pulse reaches the STN cells whose threshold its amplitude passes",
-        training="efficient",
         cohort=GRADED,
     ),
 }

@@ -7,8 +7,10 @@ import pytest
 
 import envs
 from sea_dbs.benchmark.measure import measures
+from sea_dbs.benchmark.play import _duty, _strength
 from sea_dbs.benchmark.trains import slot_us
 from sea_dbs.benchmark.world import play
+from sea_dbs.closed_loop import CONSTANT_DUTY
 from sea_dbs.controllers import build
 from sea_dbs.rollout import rollout
 from sea_dbs.seeds import HELD_OUT
@@ -28,6 +30,8 @@ def test_a_weaker_pulse_is_less_charge_in_benchmarks_and_in_rollouts_alike() -> 
     found = measures(run, config)
     assert found["charge_percent"] == pytest.approx(list(100.0 * run.charge.mean(axis=1) / (130.0 * 90.0)))
     assert all(a < b for a, b in zip(found["teed_uW"], (0.54 * run.pulses.mean(axis=1)), strict=True))
+    assert not _duty(run) * _strength(run, config) > CONSTANT_DUTY  # every slot has a pulse, and they are weak
+    assert _strength(run, config) == pytest.approx(run.charge.sum() / (90.0 * run.pulses.sum()))
     env = envs.make_env(**config.model_dump(), patient=people[HELD_OUT % len(people)])
     alone = [one.infos[0]["charge_nC_cm2"] for one in rollout([env], controller, 3, [HELD_OUT])]
     assert alone == pytest.approx(list(run.charge[0]))

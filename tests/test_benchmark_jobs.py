@@ -191,6 +191,7 @@ def test_who_stands_on_which_task() -> None:
     assert "pattern-45" in controllers_of("pattern")
     assert {"sea-dbs", "gs-only", "pm-only", "ddpg", "ppo"} <= set(controllers_of("cohort-lfp"))
     assert [task for task in TASKS if "pi-amplitude" in controllers_of(task)] == ["graded"]
+    assert {"pi-tuned", "pi-amplitude-tuned"} <= set(controllers_of("graded"))
 
 
 def test_a_cohort_is_tested_on_patients_that_it_was_not_trained_on() -> None:

@@ -3,8 +3,8 @@
 The network is that of the actor ``compact``: the same trunk as feature extractor, one layer of 64, the head. So a
 trained outsider is stored, evaluated and exported as any of our policies. Learning rates and the rest are the library's
 own defaults; taken from the run's config are the discount, and for DQN and QR-DQN the replay memory, the batch, the
-warm-up and how many updates come to an environment step. A run that was stopped starts from scratch: equal seeds give
-equal bytes.
+warm-up, the rewards summed before the target's value (n_step) and how many updates come to an environment step. A run
+that was stopped starts from scratch: equal seeds give equal bytes.
 """
 
 from __future__ import annotations
@@ -95,6 +95,7 @@ def build(config: TrainConfig, lanes: Lanes, episode: int) -> Any:
         batch = max(size for size in range(1, min(PPO_BATCH, seen) + 1) if seen % size == 0)  # no batch cut short
         return PPO("MlpPolicy", lanes, n_steps=steps, batch_size=batch, policy_kwargs=network, **common)
     replay: dict[str, Any] = {
+        "n_steps": config.n_step,
         "buffer_size": config.buffer_size,
         "batch_size": config.batch_size,
         "learning_starts": config.warmup_steps,

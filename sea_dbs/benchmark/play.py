@@ -59,8 +59,13 @@ def play_job(
         config = config.model_copy(update={"episode_steps": steps})
     own = run(build(kind, config.slots, slot_us(config), chosen))
     row = _row(own, config, thresholds)
-    duty = _duty(own)
-    word = CONSTANT if duty > CONSTANT_DUTY else OPEN_LOOP if kind in OPEN_LOOP_KINDS else ""
+    word = (
+        CONSTANT
+        if _duty(own) * _strength(own, config) > CONSTANT_DUTY
+        else OPEN_LOOP
+        if kind in OPEN_LOOP_KINDS
+        else ""
+    )
     result: dict[str, Any] = {"rows": {"own": row}, "label": word}
     if own.envelope:
         result["burst_thresholds"] = burst_thresholds(own)
@@ -113,6 +118,12 @@ def _play_policy(
 def _duty(run: Play) -> float:
     """Share of slots decided on, of the plants that were not lost."""
     return float(run.decisions[[k for k, word in enumerate(run.lost) if not word]].mean())
+
+
+def _strength(run: Play, config: EnvConfig) -> float:
+    """Charge as a share of what these pulses have at the configuration's amplitude; 1 without a pulse."""
+    pulses = float(np.nansum(run.pulses))
+    return float(np.nansum(run.charge)) / (pulses * config.amplitude_uA_cm2 * config.width_ms) if pulses else 1.0
 
 
 def _row(run: Play, config: EnvConfig, thresholds: Sequence[float] | None) -> dict[str, Any]:
