@@ -14,14 +14,15 @@ from envs.biomarkers.multitaper import beta_trace
 from envs.config import EnvConfig, env_config
 from envs.errors import UserError
 from envs.measures import Measures
-from envs.plant.inputs import SmcQueue, SmcRenewal, round_half_up
+from envs.plant.inputs import SmcQueue, SmcRenewal
 from envs.plant.kernels import AnyPlant, plant_type
 from envs.plant.network import Record
 from envs.plant.pallidum import H
 from envs.plant.ranges import check_seed
 from envs.plant.single import FastPlant
 from envs.plant.state import Network, draw_network
-from envs.signals import LFP_BETA_SCALE, LFP_SCALE, RATE_SCALE_HZ, LfpTrack, slot_edges, slot_rates
+from envs.signals import LFP_BETA_SCALE, LFP_SCALE, RATE_SCALE_HZ, LfpTrack, slot_rates
+from envs.slots import slot_edges, slot_samples, spaced
 from envs.stimulation import CurrentBuilder, MaskSource, Pulse, PulseSource
 
 OBSERVATION_SCALE = 1000.0  # P_beta per unit of observation, SEA-DBS paper Eq. 4
@@ -138,12 +139,17 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         Raises:
             UserError: not above 0, more than the configuration's ``amplitude_uA_cm2``, or a pulse source gives pulses.
         """
+        self.check_amplitude(amplitude_uA_cm2)
+        self.amplitude_uA_cm2 = float(amplitude_uA_cm2)
+
+    def check_amplitude(self, amplitude_uA_cm2: Any) -> None:
+        """Raise UserError for what `set_amplitude` does not take."""
         most = self.config.amplitude_uA_cm2
         if self.pulse_source is not None:
             raise UserError("the pulse source decides how strong a pulse is: an amplitude cannot be set")
-        if not 0.0 < amplitude_uA_cm2 <= most:
-            raise UserError(f"an amplitude of {amplitude_uA_cm2:g} µA/cm² was set: above 0 to {most:g} are allowed")
-        self.amplitude_uA_cm2 = float(amplitude_uA_cm2)
+        is_number = isinstance(amplitude_uA_cm2, (int, float, np.integer, np.floating))
+        if not is_number or not 0.0 < amplitude_uA_cm2 <= most:
+            raise UserError(f"an amplitude of {amplitude_uA_cm2} µA/cm² was set: above 0 to {most:g} are allowed")
 
     def step(self, action: NDArray[np.int8]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Apply one decision: ``slots`` slots from now on."""
@@ -163,11 +169,11 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         """
         plant = self.ready()
         mask = self.mask(action)
-        slots = self._slot_samples()
+        slots = slot_samples(self.config, self._step_count)
         end = slots.pop()
         clock = plant.sample - self._origin
         source = self.pulse_source or MaskSource(self.amplitude_uA_cm2, self.config.width_ms)
-        mask = self._spaced(mask)
+        mask = spaced(self.config, mask, self._step_count, self._last_slot())
         source.begin(mask, self._us(clock), tuple(self._us(clock + slot) for slot in slots))
         self._before_step(plant, end)
         self._charge_now, self._began = 0.0, []
@@ -216,35 +222,11 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         """A sample of the stimulation clock in µs."""
         return round(sample * self.config.dt_ms * 1000.0)
 
-    def _slot_samples(self) -> list[int]:
-        """First sample of each slot of the coming decision, from its start, and its length as the last value."""
-        c = self.config
-        if c.mode == "reference":
-            n = round(c.decision_ms / c.dt_ms) + 1  # the released code's extra sample
-            gap = round_half_up(n / c.slots)
-            width = round(c.width_ms / c.dt_ms)
-            slots = [j * gap for j in range(c.slots)]
-            slots[-1] = min(slots[-1], n - width - 1)  # the released code moves a late last pulse
-            return [*slots, n]
-        first = self._step_count * c.slots  # slots keep their phase in real time
-        edges = [round_half_up((first + j) * c.slot_ms / c.dt_ms) for j in range(c.slots + 1)]
-        return [edge - edges[0] for edge in edges]
-
-    def _spaced(self, mask: NDArray[np.int8]) -> NDArray[np.int8]:
-        """The mask without the pulses that follow another by less than ``gap_slots``."""
-        c = self.config
-        if c.gap_slots == 1:
-            return mask
-        first, last = self._step_count * c.slots, -c.gap_slots
-        if len(self.pulse_samples):
-            last = round((int(self.pulse_samples[-1]) - self._origin) * c.dt_ms / c.slot_ms)
-        given = mask.copy()
-        for place in np.flatnonzero(mask):
-            if first + place - last < c.gap_slots:
-                given[place] = 0
-            else:
-                last = first + int(place)
-        return given
+    def _last_slot(self) -> int | None:
+        """Slot of the last pulse that is remembered, from the first slot of the episode."""
+        if not len(self.pulse_samples):
+            return None
+        return round((int(self.pulse_samples[-1]) - self._origin) * self.config.dt_ms / self.config.slot_ms)
 
     def _before_step(self, plant: AnyPlant, n_samples: int) -> None:
         if isinstance(self._smc, SmcQueue):

@@ -76,15 +76,6 @@ class LfpTrack:
         self.values, self.count = np.array(values["values"], dtype=np.float64), int(values["count"])
 
 
-def slot_edges(config: EnvConfig, first: int, n: int) -> Ints:
-    """Samples from the end of the reset at which slots ``first`` .. ``first + n`` begin, in real-time phase.
-
-    At 130 Hz and 0.02 ms slots are 384 or 385 samples long, and the k-th begins at round(k · 1000/130/0.02).
-    """
-    at = np.arange(first, first + n + 1) * config.slot_ms / config.dt_ms
-    return np.asarray(np.floor(at + 0.5), dtype=np.int64)  # `round_half_up` of each
-
-
 def slot_rates(spikes: Ints, edges: Ints, dt_ms: float) -> Floats:
     """Mean GPi rate (Hz a cell) in each slot edges[i] .. edges[i + 1] (absolute samples), shape (len(edges) - 1,)."""
     at = np.searchsorted(spikes[:, 0], edges)

@@ -31,7 +31,7 @@ from envs.plant.state import Network
 from envs.registration import get_env_state, set_env_state
 from envs.wrappers.base import Step
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -117,10 +117,14 @@ class BasalGangliaVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int8], NDA
         Raises:
             UserError: another number of them than of lanes, or as `BasalGangliaEnv.set_amplitude`.
         """
-        if len(amplitudes_uA_cm2) != self.num_envs:
-            raise UserError(f"{len(amplitudes_uA_cm2)} amplitudes for {self.num_envs} environments: one each is needed")
-        for lane, amplitude in zip(self._lanes, amplitudes_uA_cm2, strict=True):
-            lane.base.set_amplitude(float(amplitude))
+        values = list(amplitudes_uA_cm2)
+        if len(values) != self.num_envs:
+            raise UserError(f"{len(values)} amplitudes for {self.num_envs} environments: one each is needed")
+        bases = [lane.base for lane in self._lanes]
+        for base, amplitude in zip(bases, values, strict=True):  # all are looked at before any is set
+            base.check_amplitude(amplitude)
+        for base, amplitude in zip(bases, values, strict=True):
+            base.set_amplitude(amplitude)
 
     def step(
         self, actions: NDArray[np.int8]

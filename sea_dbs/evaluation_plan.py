@@ -59,7 +59,12 @@ class Plan:
             kind = name.partition(":")[0]
             if kind not in KNOWN:
                 raise UserError(f"unknown controller '{name}': choose from {', '.join(KNOWN)}")
-            if kind in (*FEEDBACK, *AMPLITUDE) and not sees_beta:
+            if kind in AMPLITUDE:
+                raise UserError(
+                    f"'{kind}' sets amplitudes, which these plants answer all or nothing: it is for the task 'graded' "
+                    "(sea-dbs benchmark --suite amplitude)"
+                )
+            if kind in FEEDBACK and not sees_beta:
                 raise UserError(f"'{kind}' reads the newest beta, which the preset '{config.preset}' does not show")
             if name == "replayed" and self.seeds < 2:
                 raise UserError(

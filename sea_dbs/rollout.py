@@ -126,7 +126,7 @@ def set_amplitudes(envs: Sequence[Env] | Vector, amplitudes_uA_cm2: NDArray[np.f
         vector.set_amplitudes(amplitudes_uA_cm2)
     else:
         for env, amplitude in zip(envs, amplitudes_uA_cm2, strict=True):
-            base_env(env).set_amplitude(float(amplitude))
+            base_env(env).set_amplitude(amplitude)
 
 
 def _advance(

@@ -48,6 +48,11 @@ class Task:
         everyone = sample_cohort(2 * COHORT, COHORT_SEED, self.cohort).patients
         return everyone[:COHORT] if purpose == "train" else everyone[COHORT:]
 
+    @property
+    def graded(self) -> bool:
+        """Whether a pulse's amplitude decides on the cells that it reaches."""
+        return self.cohort is not None and self.cohort.recruitment is not None
+
     def with_lfp(self) -> Task:
         """The same task, seen through the STN's LFP."""
         return replace(

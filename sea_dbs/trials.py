@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from envs.config import EnvConfig
 from envs.errors import UserError
 from envs.patients import Patient
-from envs.stimulation import CONTINUOUS_HZ, PULSE_AMPLITUDE, PULSE_WIDTH_MS
+from envs.stimulation import CONTINUOUS_HZ
 from envs.vector import BasalGangliaVectorEnv
 from sea_dbs.controllers import HEALTHY_P75, Controller, SetsAmplitude
 from sea_dbs.tasks import Task
@@ -35,7 +35,7 @@ class Trial:
     beta: Values  # mean P_beta
     error: Values  # mean of P_beta above the target, untreated or not
     pulse_hz: Values  # mean rate of pulses, settling included
-    charge: Values  # as a share of what continuous 130 Hz with the released pulse delivers in that time
+    charge: Values  # as a share of what continuous 130 Hz delivers in that time with the task's pulse
 
 
 def make_vector(config: EnvConfig, lanes: int) -> BasalGangliaVectorEnv:
@@ -113,7 +113,7 @@ def _together(
     shape = (len(controllers), m)
     means, errors = late.mean(axis=0).reshape(shape), np.maximum(late - target, 0.0).mean(axis=0).reshape(shape)
     rates = (pulses / seconds).reshape(shape)
-    charges = (charge / (seconds * CONTINUOUS_HZ * PULSE_AMPLITUDE * PULSE_WIDTH_MS)).reshape(shape)
+    charges = (charge / (seconds * CONTINUOUS_HZ * config.amplitude_uA_cm2 * config.width_ms)).reshape(shape)
     return [Trial(one.name, means[i], errors[i], rates[i], charges[i]) for i, one in enumerate(controllers)]
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from envs.errors import UserError
-from sea_dbs.controllers import KINDS, TUNED, Controller, Parameter, build
+from sea_dbs.controllers import AMPLITUDE, KINDS, TUNED, Controller, Parameter, build
 from sea_dbs.files import atomic_write_bytes, prepare_output_dir, search_state, write_json
 from sea_dbs.manifest import machine
 from sea_dbs.progress import progress
@@ -21,6 +21,7 @@ from sea_dbs.tasks import find_task
 from sea_dbs.trials import LANES, MakeVector, Trial, make_vector, run_trials
 
 PARTIAL = "trials.partial.json"
+FORMAT = 2  # of what it holds
 PICTURE = "tuning.png"
 TUNABLE = tuple(KINDS)
 
@@ -48,6 +49,13 @@ class TunePlan:
         find_task(self.task)
         if self.controller not in TUNABLE:
             raise UserError(f"'{self.controller}' cannot be tuned: one of {', '.join(TUNABLE)}, pattern is expected")
+        if self.controller in AMPLITUDE and not find_task(self.task).graded:
+            raise UserError(
+                f"'{self.controller}' sets amplitudes, which the plants of the task '{self.task}' answer all or "
+                "nothing: --task graded is allowed"
+            )
+        if self.controller in AMPLITUDE and self.most_hz is not None:
+            raise UserError(f"--most-hz bounds rates: '{self.controller}' has one rate and sets amplitudes")
         if self.method not in ("random", "grid") or self.measure not in ("beta", "error"):
             raise UserError(f"method '{self.method}', measure '{self.measure}': random or grid, beta or error, are due")
         for name, value, low, high in (
@@ -128,7 +136,7 @@ def tune(
         while len(done) < len(controllers):
             ran = run_trials(task, controllers[len(done) : len(done) + group], seeds, plan.seconds, make=make)
             done += [_measured(trial) for trial in ran]
-            write_json(out / PARTIAL, {"plan": asdict(plan), "done": done})
+            write_json(out / PARTIAL, {"plan": _kept(plan), "done": done})
             bar.update(len(ran))
     rows = score(plan, done[0], [{"parameters": a, **b} for a, b in zip(tried, done[1:], strict=True)])
     best = choose(plan, rows)
@@ -154,8 +162,13 @@ def tune(
 
 
 def _resumed(out: Path, plan: TunePlan) -> list[dict[str, Any]]:
-    state = search_state(out / PARTIAL, asdict(plan))
+    state = search_state(out / PARTIAL, _kept(plan))
     return [] if state is None else list(state["done"])
+
+
+def _kept(plan: TunePlan) -> dict[str, Any]:
+    """What a stopped search must have in common with the one that goes on with it."""
+    return {**asdict(plan), "format": FORMAT}
 
 
 def _measured(trial: Trial) -> dict[str, Any]:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import envs
+from envs.errors import UserError
 from sea_dbs.benchmark.measure import measures
 from sea_dbs.benchmark.play import _duty, _strength
+from sea_dbs.benchmark.suites import TUNED, tuned
 from sea_dbs.benchmark.trains import slot_us
-from sea_dbs.benchmark.world import play
+from sea_dbs.benchmark.world import make_world, play
 from sea_dbs.closed_loop import CONSTANT_DUTY
+from sea_dbs.config import load_config
 from sea_dbs.controllers import build
+from sea_dbs.controllers.catalogue import read_tuned
+from sea_dbs.evaluation_plan import Plan
 from sea_dbs.rollout import rollout
 from sea_dbs.seeds import HELD_OUT
 from sea_dbs.tasks import find_task
 from sea_dbs.trials import run_trials
+from sea_dbs.tune import TunePlan, tune
 
 
 def test_a_weaker_pulse_is_less_charge_in_benchmarks_and_in_rollouts_alike() -> None:
@@ -35,6 +43,10 @@ def test_a_weaker_pulse_is_less_charge_in_benchmarks_and_in_rollouts_alike() -> 
     env = envs.make_env(**config.model_dump(), patient=people[HELD_OUT % len(people)])
     alone = [one.infos[0]["charge_nC_cm2"] for one in rollout([env], controller, 3, [HELD_OUT])]
     assert alone == pytest.approx(list(run.charge[0]))
+    vector = make_world(config, 2, people)
+    together = [one.infos[1]["charge_nC_cm2"] for one in rollout(vector, controller, 3, [HELD_OUT, HELD_OUT + 1])]
+    assert together == pytest.approx(list(run.charge[1]))
+    assert "charge_smallest_percent" not in found  # no pulse is the smallest that still reaches every cell
 
 
 def test_a_search_knows_the_task_s_patients_and_counts_charge() -> None:
@@ -48,3 +60,28 @@ def test_a_search_knows_the_task_s_patients_and_counts_charge() -> None:
     assert weak.pulse_hz[0] == pytest.approx(130.0)
     assert weak.charge[0] < 0.05  # below every threshold: the plant as untreated
     assert whole.beta[0] < 0.75 * weak.beta[0]
+
+
+@pytest.mark.parametrize(
+    ("plan", "sentence"),
+    [
+        (TunePlan("pi-amplitude"), "the plants of the task 'paper' answer all or nothing: --task graded is allowed"),
+        (TunePlan("pi-amplitude", "graded", most_hz=50.0), "--most-hz bounds rates"),
+        (Plan(("never", "pi-amplitude")), "'pi-amplitude' sets amplitudes"),
+    ],
+)
+def test_it_is_for_graded_recruitment_alone(plan: TunePlan | Plan, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        plan.check(load_config("paper")) if isinstance(plan, Plan) else plan.check()
+
+
+def test_every_tuned_controller_comes_with_its_file() -> None:
+    rates = {"pi-tuned": (50.0, 130.0)}
+    assert all(tuned(name, hz) for name in TUNED for hz in rates.get(name, (130.0,)))
+
+
+def test_a_tuned_amplitude_follows_beta_with_less_charge(tmp_path: Path) -> None:
+    result = tune(TunePlan("pi-amplitude", "graded", trials=1, seeds=1, seconds=2.0), tmp_path / "out", quiet=True)
+    assert {row["pulse_hz"] for row in result["trials"]} <= {0.0, 130.0} | {130.0 * k / 4 for k in range(5)}
+    assert result["best"]["charge_percent_of_130Hz"] < 60.0
+    assert read_tuned(tmp_path / "out", "pi-amplitude") == result["parameters"]

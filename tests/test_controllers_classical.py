@@ -187,7 +187,7 @@ def test_a_name_with_a_file_takes_its_parameters(tmp_path: Path) -> None:
 
     pi = make_controller(f"pi:{write('pi', kp=30.0, ti=2.0)}", 50, 20_000)
     assert isinstance(pi, PIFrequency)
-    assert (pi.law.kp, pi.law.ti, pi.target) == (30.0, 2.0, HEALTHY_P75)
+    assert (pi.law.kp, pi.law.ti, pi.law.target) == (30.0, 2.0, HEALTHY_P75)
     with pytest.raises(UserError, match="holds a tuned 'pi', not a 'on-off'"):
         make_controller(f"on-off:{tmp_path}", 50, 20_000)
     write("on-off", low=0.3, high=0.35)

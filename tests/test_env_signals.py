@@ -17,7 +17,8 @@ from envs.plant.network import Record
 from envs.plant.single import FastPlant, FastPlant32, RelayPlant, RelayPlant32
 from envs.plant.state import draw_network
 from envs.registration import base_env, get_env_state, set_env_state
-from envs.signals import LFP_BETA_SCALE, LFP_SCALE, RATE_SCALE_HZ, LfpTrack, slot_edges
+from envs.signals import LFP_BETA_SCALE, LFP_SCALE, RATE_SCALE_HZ, LfpTrack
+from envs.slots import slot_edges
 from envs.stimulation import regular_train
 from envs.vector import BasalGangliaVectorEnv
 from envs.watch import WatchedPlant
@@ -196,6 +197,12 @@ def test_measures_taken_every_100_ms_are_those_of_every_decision_where_they_are_
         if all(now[name] == told[name] or np.isnan(told[name]) for name in slow):
             taken.append(step)
     assert taken == [12, 25, 38]  # 100 ms after the reset, and so on: 13 slots of 1/130 s
+    some.step(np.array([1], np.int8))
+    copy = envs.make_env(**make, measures_every_ms=100.0)
+    copy.reset(seed=4)
+    set_env_state(copy, get_env_state(some))
+    for bit in (1, 0, 0):
+        assert copy.step(np.array([bit], np.int8))[4] == some.step(np.array([bit], np.int8))[4]
 
 
 @pytest.mark.parametrize(

@@ -127,11 +127,14 @@ def test_a_weaker_pulse_reaches_fewer_cells_and_counts_less_charge() -> None:
     vector.set_amplitudes([150.0, 300.0])
     info = vector.step(np.stack([ON, ON]))[4]
     assert info["P_beta"][0] == runs[0][4]["P_beta"] != info["P_beta"][1]
-    for amplitude in (0.0, -1.0, 300.1, float("nan")):
+    for amplitude in (0.0, -1.0, 300.1, float("nan"), "x", None):
         with pytest.raises(UserError, match="above 0 to 300 are allowed"):
-            base_env(copy).set_amplitude(amplitude)
+            base_env(copy).set_amplitude(amplitude)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="1 amplitudes for 2 environments"):
         vector.set_amplitudes([150.0])
+    with pytest.raises(UserError, match="400"):
+        vector.set_amplitudes([100.0, 400.0])
+    assert vector.lane(0).amplitude_uA_cm2 == 150.0  # a refusal changes no lane
 
 
 def test_changed_conductances_act_alike_on_both_kernels() -> None:

@@ -57,7 +57,7 @@ def _world(name: str, **values: Any) -> EnvConfig:
 
 
 def _beta(run: Play, config: EnvConfig) -> NDArray[np.float64]:
-    mean: NDArray[np.float64] = run.P_beta[:, settled_steps(config) :].mean(axis=1)
+    mean: NDArray[np.float64] = run.P_beta[:, settled_steps(config) + 1 :].mean(axis=1)
     return mean
 
 

@@ -10,12 +10,14 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import envs
-from envs.basal_ganglia import BasalGangliaEnv
+from envs import basal_ganglia
+from envs.config import EnvConfig
 from envs.errors import UserError
 from envs.patients import Patient, Recruitment
 from envs.plant.batch import BatchPlant
 from envs.plant.state import draw_network
 from envs.registration import base_env, get_env_state, set_env_state
+from envs.slots import slot_samples
 from envs.vector import BasalGangliaVectorEnv
 
 SHORT: dict[str, Any] = {
@@ -130,13 +132,12 @@ def test_float32_lanes_are_the_same_bytes_in_any_place_of_any_batch_on_any_threa
 
 def test_lanes_whose_decisions_differ_in_length_advance_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a slot is no whole number of samples a decision's length goes by its phase; here odd ones are longer."""
-    slot_samples = BasalGangliaEnv._slot_samples
 
-    def uneven(self: BasalGangliaEnv) -> list[int]:
-        slots = slot_samples(self)
-        return [*slots[:-1], slots[-1] + self._step_count % 2]
+    def uneven(config: EnvConfig, decision: int) -> list[int]:
+        slots = slot_samples(config, decision)
+        return [*slots[:-1], slots[-1] + decision % 2]
 
-    monkeypatch.setattr(BasalGangliaEnv, "_slot_samples", uneven)
+    monkeypatch.setattr(basal_ganglia, "slot_samples", uneven)
     make = {"episode_steps": 8}
     ours = _vector(3, autoreset_mode="Disabled", **make)
     singles = [envs.make_env(**{**SHORT, **make}) for _ in range(3)]

@@ -20,6 +20,8 @@ COLOURS = {
     "proportional": "#8a9a3c",
     "pi": "#b0702a",
     "pi-tuned": "#d08a1d",
+    "pi-amplitude": "#8c3b3b",
+    "pi-amplitude-tuned": "#c96a6a",
     "pattern-45": "#3d7ea6",
     "pattern-26": "#7fb0cc",
     "sea-dbs": POLICY,

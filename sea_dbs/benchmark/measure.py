@@ -48,10 +48,11 @@ def measures(play: Play, config: EnvConfig, thresholds: Sequence[float] | None =
         "pulses": whole,
         "pulse_hz": hz,
         "charge_percent": 100.0 * play.charge.mean(axis=1) / (seconds * CONTINUOUS_HZ * charge_of_one),
-        "charge_smallest_percent": 100.0 * SMALLEST_SHARE * hz / CONTINUOUS_HZ,
         "teed_uW": power_uW(play.pulses, play.charge, config.width_ms, seconds),
         "triggers_per_min": triggers(play, config),
     }
+    if not play.graded:
+        found["charge_smallest_percent"] = 100.0 * SMALLEST_SHARE * hz / CONTINUOUS_HZ
     for name in ("P_beta_7_35", "lfp_beta", "EI"):
         if name in play.told:
             found[name] = play.told[name][:, settled:].mean(axis=1)

@@ -93,8 +93,7 @@ def controllers_of(task: str) -> tuple[str, ...]:
     """The controllers that a task is for, classical ones first."""
     world = find_task(task).config()
     names = list(FIXED)
-    cohort = find_task(task).cohort
-    graded = cohort is not None and cohort.recruitment is not None
+    graded = find_task(task).graded
     names += (*FEEDBACK, *(AMPLITUDE if graded else ())) if world.obs == "gpi" else ()
     for name, kind in TUNED.items():
         reads = kind in (*FEEDBACK, *AMPLITUDE)

@@ -45,6 +45,7 @@ class Play:
     envelope: list[Floats]  # n amplitudes of the LFP's beta after settling, a value a ms
     violations: int  # decisions that are no 0 and 1, or other pulses than were decided
     lost: tuple[str, ...] = ()  # a word a plant: why it was lost; "" where it was not
+    graded: bool = False  # whether a pulse's amplitude decides on the cells that it reaches
 
 
 class CohortVectorEnv(BasalGangliaVectorEnv):
@@ -125,6 +126,7 @@ def play(
         envelope=[each for one in parts for each in one.envelope],
         violations=sum(one.violations for one in parts),
         lost=tuple(word for one in parts for word in one.lost),
+        graded=parts[0].graded,
     )
 
 
@@ -170,7 +172,9 @@ def _together(
         values[gone] = np.nan
     skip = int(settled_steps(config) * config.decision_ms)
     envelope = [_envelope(env, lane, skip) for lane in range(n)] if config.measures else []
-    return Play(controller.name, P_beta, reward, pulses, charge, decisions, told, seen, envelope, wrong, tuple(lost))
+    graded = any(one.recruitment is not None for one in people)
+    series = P_beta, reward, pulses, charge
+    return Play(controller.name, *series, decisions, told, seen, envelope, wrong, tuple(lost), graded)
 
 
 def _again(

@@ -51,13 +51,15 @@ def benchmark(
     A benchmark that was stopped, even by kill -9, goes on where it was with the same --out; finished jobs are taken
     from there for other suites and figures too. A row that is called open-loop or constant stimulation meets no goal.
     """
-    from sea_dbs.benchmark.page import publish
+    from sea_dbs.benchmark.page import check_page, publish
     from sea_dbs.benchmark.run import benchmark as run_benchmark
     from sea_dbs.benchmark.suites import Options
     from sea_dbs.extras import need
 
     need("train", "torch")
     need("report", "matplotlib")
+    if write is not None:
+        check_page(write, f"benchmark {suite}")  # before hours of jobs
     options = Options(seeds, plants, steps, tuple(settings or ()), split(controllers), split(tasks))
     result = run_benchmark(
         suite,

@@ -24,7 +24,9 @@ def tune(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for tuned.json and tuning.png.")],
-    task: Annotated[str, typer.Option("--task", metavar="NAME", help="paper, slots-130, realtime, ...")] = "paper",
+    task: Annotated[
+        str, typer.Option("--task", metavar="NAME", help="paper, slots-130, realtime, graded, ...")
+    ] = "paper",
     method: Annotated[
         str, typer.Option("--method", metavar="random|grid", help="How the ranges are searched.")
     ] = "random",
@@ -57,6 +59,7 @@ def tune(
     """Search a classical controller's parameters, or a pattern of pulses, on search plants (never on held-out ones).
 
     'sea-dbs evaluate' and 'sea-dbs session' take what is found: --controllers pi:DIR, --controller pattern:DIR.
+    pi-amplitude is for plants with graded recruitment: --task graded.
     """
     from sea_dbs.extras import need
 
@@ -96,7 +99,8 @@ def tune(
         for name, row in (("literature", result["literature"]), ("chosen", result["best"])):
             typer.echo(
                 f"{name}: {row['name']}: P_beta {row['beta_percent']:.0f} % and tracking error "
-                f"{row['error_percent']:.0f} % of untreated, {row['pulse_hz']:.1f} Hz, score {row['score']:.3f}"
+                f"{row['error_percent']:.0f} % of untreated, {row['pulse_hz']:.1f} Hz, charge "
+                f"{row['charge_percent_of_130Hz']:.0f} % of 130 Hz, score {row['score']:.3f}"
             )
     typer.echo(f"written: {out}")
 

@@ -169,7 +169,6 @@ class PIFrequency(_RateController):
     ) -> None:
         _positive("pi", target=target, kp=kp, ti=ti)
         super().__init__(f"PI {kp:.4g} Hz, {ti:.3g} s, target {target:.3g}", slots, slot_us, most_hz)
-        self.target = target
         self.law = _PI(target, kp, ti, self.most_hz, self.decision_s)
 
     def init_state(self, n: int = 1) -> None:
@@ -204,7 +203,6 @@ class PIAmplitude(_RateController):
         _positive("pi-amplitude", target=target, kp=kp, ti=ti)
         name = f"PI amplitude {kp:.4g} mA, {ti:.3g} s, target {target:.3g}"
         super().__init__(name, slots, slot_us, CONTINUOUS_HZ if most_hz is None else most_hz)
-        self.target = target
         self.law = _PI(target, kp, ti, DEVICE_AMPLITUDE_UA / 1000.0, self.decision_s)
         self.amplitude_uA_cm2: Rates = np.full(1, PULSE_AMPLITUDE)
 

@@ -20,7 +20,8 @@ from envs.plant.batch_block import LaneState
 from envs.plant.common import N_CELLS
 from envs.plant.inputs import SmcRenewal
 from envs.plant.state import Network, draw_network
-from envs.signals import RATE_SCALE_HZ, slot_edges
+from envs.signals import RATE_SCALE_HZ
+from envs.slots import slot_edges
 
 STEP_MS = 100.0  # ms between two windows of the mean beta
 TRANSIENT_MS = 1000.0  # ms at the start that no window holds: the first pulses still change the network
