@@ -59,13 +59,9 @@ def play_job(
         config = config.model_copy(update={"episode_steps": steps})
     own = run(build(kind, config.slots, slot_us(config), chosen))
     row = _row(own, config, thresholds)
-    word = (
-        CONSTANT
-        if _duty(own) * _strength(own, config) > CONSTANT_DUTY
-        else OPEN_LOOP
-        if kind in OPEN_LOOP_KINDS
-        else ""
-    )
+    word = OPEN_LOOP if kind in OPEN_LOOP_KINDS else ""
+    if _duty(own) * _strength(own, config) > CONSTANT_DUTY:
+        word = CONSTANT
     result: dict[str, Any] = {"rows": {"own": row}, "label": word}
     if own.envelope:
         result["burst_thresholds"] = burst_thresholds(own)
