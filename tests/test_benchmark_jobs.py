@@ -23,8 +23,9 @@ from sea_dbs.benchmark.run import benchmark, run_jobs
 from sea_dbs.benchmark.schedule import Schedule
 from sea_dbs.benchmark.store import Store
 from sea_dbs.benchmark.suites import SUITES, Options, controllers_of, entries, job_of
+from sea_dbs.benchmark.trains import second_by_second
 from sea_dbs.progress import progress
-from sea_dbs.tasks import TASKS
+from sea_dbs.tasks import TASKS, find_task
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["--seeds", "2", "--plants", "2", "--steps", "3", "--tasks", "paper", "--controllers", "always,on-off"]
@@ -192,6 +193,12 @@ def test_who_stands_on_which_task() -> None:
     assert {"sea-dbs", "gs-only", "pm-only", "ddpg", "ppo"} <= set(controllers_of("cohort-lfp"))
     assert [task for task in TASKS if "pi-amplitude" in controllers_of(task)] == ["graded"]
     assert {"pi-tuned", "pi-amplitude-tuned"} <= set(controllers_of("graded"))
+
+
+def test_continuous_stimulation_pays_for_its_pulses_wherever_pulses_are_priced() -> None:
+    for task in ("pattern", "efficient-3"):
+        config = find_task(task).config()
+        assert second_by_second(config, 130.0).energy_price == config.energy_price > 0.0
 
 
 def test_a_cohort_is_tested_on_patients_that_it_was_not_trained_on() -> None:

@@ -33,8 +33,8 @@ def decided(controller: Controller, config: EnvConfig, plants: int, steps: int) 
 def second_by_second(config: EnvConfig, slot_hz: float) -> EnvConfig:
     """The same plant with slots of ``slot_hz`` and a decision a second, seen through GPi beta, nothing in the way."""
     values = {"stim_hz": slot_hz, "slots": round(slot_hz), "pd": config.pd, "drift": config.drift}
-    same = {name: getattr(config, name) for name in ("dt_ms", "amplitude_uA_cm2", "width_ms", "beta_threshold")}
-    return EnvConfig(preset="paper", **values, **same)
+    kept = ("dt_ms", "amplitude_uA_cm2", "width_ms", "beta_threshold", "energy_price")
+    return EnvConfig(preset="paper", **values, **{name: getattr(config, name) for name in kept})
 
 
 def best_periodic(config: EnvConfig, duty: float, make: MakeWorld = make_world) -> Controller:
