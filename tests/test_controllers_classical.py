@@ -96,10 +96,10 @@ def test_pi_integrates_the_error_and_lets_go_when_beta_is_below() -> None:
     rates = []
     for _ in range(100):  # 2 s of an error of 0.1
         controller.act(_seen(0.44))
-        rates.append(10.0 * (0.1 + controller.law.integral[0] / 0.5))
+        rates.append(10.0 * (0.1 + controller.integral[0] / 0.5))
     assert rates[-1] == pytest.approx(10.0 * (0.1 + 0.1 * 2.0 / 0.5), rel=1e-5)
     assert sum(int(controller.act(_seen(0.30)).sum()) for _ in range(300)) < 10
-    assert controller.law.integral[0] > -0.02  # at zero the integral stands still
+    assert controller.integral[0] > -0.02  # at zero the integral stands still
 
 
 def test_pi_on_the_amplitude_gives_a_train_of_a_strength_and_none_below_zero() -> None:
@@ -111,7 +111,7 @@ def test_pi_on_the_amplitude_gives_a_train_of_a_strength_and_none_below_zero() -
     assert list(action.sum(axis=1)) == [130, 0, 130]
     assert controller.amplitude_uA_cm2[0] == pytest.approx(100.0 * (0.1 + 0.1 / 2.0), rel=1e-5)  # 0.15 mA
     assert controller.amplitude_uA_cm2[2] == 300.0  # 6 mA would be due: bounded at 3, and no windup
-    assert list(controller.law.integral) == [pytest.approx(0.1, rel=1e-5), 0.0, 0.0]
+    assert list(controller.integral) == [pytest.approx(0.1, rel=1e-5), 0.0, 0.0]
     slow = PIAmplitude(50, 20_000, target=0.4, kp=1.0, ti=2.0)
     slow.init_state(1)
     assert _pulses(slow, 0.5) == [50]  # a pulse a slot where slots are slower than the train
@@ -122,7 +122,7 @@ def test_pi_does_not_wind_up_at_its_bound() -> None:
     controller.init_state(1)
     for _ in range(100):
         assert _pulses(controller, 0.60)[0] <= 50
-    held = float(controller.law.integral[0])
+    held = float(controller.integral[0])
     assert 19.3 * (0.6 / 0.34 - 1 + held / 0.2) <= 50.0
     assert _pulses(controller, 0.20)[0] == 0  # at once, not after 100 decisions
 
@@ -187,7 +187,7 @@ def test_a_name_with_a_file_takes_its_parameters(tmp_path: Path) -> None:
 
     pi = make_controller(f"pi:{write('pi', kp=30.0, ti=2.0)}", 50, 20_000)
     assert isinstance(pi, PIFrequency)
-    assert (pi.law.kp, pi.law.ti, pi.law.target) == (30.0, 2.0, HEALTHY_P75)
+    assert (pi.kp, pi.ti, pi.target) == (30.0, 2.0, HEALTHY_P75)
     with pytest.raises(UserError, match="holds a tuned 'pi', not a 'on-off'"):
         make_controller(f"on-off:{tmp_path}", 50, 20_000)
     write("on-off", low=0.3, high=0.35)

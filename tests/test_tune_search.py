@@ -52,7 +52,7 @@ def test_the_tuned_controller_is_at_least_as_good_as_the_literature_and_can_be_u
     assert [path.name for path in sorted((tmp_path / "pi").iterdir())] == ["tuned.json", "tuning.png"]
     made = make_controller(f"pi:{tmp_path / 'pi'}", 50, 20_000)
     assert isinstance(made, PIFrequency)
-    assert made.law.kp == result["parameters"]["kp"]
+    assert made.kp == result["parameters"]["kp"]
 
 
 @pytest.mark.parametrize("kind", TUNABLE)

@@ -146,11 +146,56 @@ class Proportional(_RateController):
         return self.kp * (beta - self.target) / self.target
 
 
-class PIFrequency(_RateController):
-    """Fleming 2020: rate = kp (e + 1/ti ∫ e dt), e = (beta - target)/target; where the rate is bounded, the integral
-    stands still (their anti-windup).
+class _PIController(_RateController):
+    """kp (e + 1/ti ∫ e dt), e = (beta - target)/target (Fleming 2020); where that is below 0 or above its bound, the
+    integral stands still (their anti-windup).
 
     The sampling time is the decision's length: 20 ms in ``realtime`` as in Fleming 2020, 1 s in ``paper``.
+
+    Args:
+        what: "PI" and so on, with the unit of its output.
+        slots: slots of a decision.
+        slot_us: length of a slot in µs.
+        target: beta that is aimed at (P_beta/1000).
+        kp: gain (in that unit per unit of error).
+        ti: integral time (s).
+        most_hz: largest rate (Hz).
+        most: bound of the output; None: the largest rate.
+    """
+
+    def __init__(
+        self,
+        what: tuple[str, str],
+        slots: int,
+        slot_us: int | Fraction,
+        target: float,
+        kp: float,
+        ti: float,
+        most_hz: float | None,
+        most: float | None = None,
+    ) -> None:
+        name, unit = what
+        _positive(name.lower().replace(" ", "-"), target=target, kp=kp, ti=ti)
+        super().__init__(f"{name} {kp:.4g} {unit}, {ti:.3g} s, target {target:.3g}", slots, slot_us, most_hz)
+        self.target, self.kp, self.ti = target, kp, ti
+        self.most = self.most_hz if most is None else most
+        self.integral: Rates = np.zeros(1)  # s
+
+    def init_state(self, n: int = 1) -> None:
+        super().init_state(n)
+        self.integral = np.zeros(n)
+
+    def _output(self, beta: Rates) -> Rates:
+        error = (beta - self.target) / self.target
+        integral = self.integral + error * self.decision_s
+        output: Rates = self.kp * (error + integral / self.ti)
+        bounded = (output > self.most) | (output < 0.0)
+        self.integral = np.where(bounded, self.integral, integral)
+        return output
+
+
+class PIFrequency(_PIController):
+    """Fleming 2020: the rate is the law's output (`_PIController`).
 
     Args:
         slots: slots of a decision.
@@ -167,21 +212,15 @@ class PIFrequency(_RateController):
     def __init__(
         self, slots: int, slot_us: int | Fraction, target: float, kp: float, ti: float, most_hz: float | None = None
     ) -> None:
-        _positive("pi", target=target, kp=kp, ti=ti)
-        super().__init__(f"PI {kp:.4g} Hz, {ti:.3g} s, target {target:.3g}", slots, slot_us, most_hz)
-        self.law = _PI(target, kp, ti, self.most_hz, self.decision_s)
-
-    def init_state(self, n: int = 1) -> None:
-        super().init_state(n)
-        self.law.init_state(n)
+        super().__init__(("PI", "Hz"), slots, slot_us, target, kp, ti, most_hz)
 
     def _rates(self, beta: Rates) -> Rates:
-        return self.law.output(beta)
+        return self._output(beta)
 
 
-class PIAmplitude(_RateController):
-    """Fleming 2020: a regular train whose amplitude is kp (e + 1/ti ∫ e dt) mA, e = (beta - target)/target; at 0 mA or
-    below it there is no pulse. Anti-windup and sampling time as in `PIFrequency`.
+class PIAmplitude(_PIController):
+    """Fleming 2020: a regular train whose amplitude is the law's output (`_PIController`); at 0 mA or below it there is
+    no pulse, and 3 mA is the most.
 
     Board and plant have one scale: 3 mA are 300 µA/cm².
 
@@ -191,50 +230,28 @@ class PIAmplitude(_RateController):
         target: beta that is aimed at (P_beta/1000).
         kp: gain (mA per unit of error).
         ti: integral time (s).
-        most_hz: rate of the train (Hz); None: 130 Hz. At most a pulse a slot.
+        most_hz: rate of the train (Hz). At most a pulse a slot.
 
     Raises:
         UserError: a target, gain, time or rate that is not above 0.
     """
 
     def __init__(
-        self, slots: int, slot_us: int | Fraction, target: float, kp: float, ti: float, most_hz: float | None = None
+        self, slots: int, slot_us: int | Fraction, target: float, kp: float, ti: float, most_hz: float = CONTINUOUS_HZ
     ) -> None:
-        _positive("pi-amplitude", target=target, kp=kp, ti=ti)
-        name = f"PI amplitude {kp:.4g} mA, {ti:.3g} s, target {target:.3g}"
-        super().__init__(name, slots, slot_us, CONTINUOUS_HZ if most_hz is None else most_hz)
-        self.law = _PI(target, kp, ti, DEVICE_AMPLITUDE_UA / 1000.0, self.decision_s)
+        what = ("PI amplitude", "mA")
+        super().__init__(what, slots, slot_us, target, kp, ti, most_hz, most=DEVICE_AMPLITUDE_UA / 1000.0)
         self.amplitude_uA_cm2: Rates = np.full(1, PULSE_AMPLITUDE)
 
     def init_state(self, n: int = 1) -> None:
         super().init_state(n)
-        self.law.init_state(n)
         self.amplitude_uA_cm2 = np.full(n, PULSE_AMPLITUDE)
 
     def _rates(self, beta: Rates) -> Rates:
-        mA = np.minimum(self.law.output(beta), self.law.most)
+        mA = np.minimum(self._output(beta), self.most)
         on = mA > 0.0
         self.amplitude_uA_cm2 = np.where(on, mA * 1000.0 * UA_CM2_PER_UA, PULSE_AMPLITUDE)  # without pulses: any
         return np.where(on, self.most_hz, 0.0)
-
-
-class _PI:
-    """kp (e + 1/ti ∫ e dt) of each environment; the integral stands still where that is below 0 or above ``most``."""
-
-    def __init__(self, target: float, kp: float, ti: float, most: float, decision_s: float) -> None:
-        self.target, self.kp, self.ti, self.most, self.decision_s = target, kp, ti, most, decision_s
-        self.integral: Rates = np.zeros(1)  # s
-
-    def init_state(self, n: int) -> None:
-        self.integral = np.zeros(n)
-
-    def output(self, beta: Rates) -> Rates:
-        error = (beta - self.target) / self.target
-        integral = self.integral + error * self.decision_s
-        output: Rates = self.kp * (error + integral / self.ti)
-        bounded = (output > self.most) | (output < 0.0)
-        self.integral = np.where(bounded, self.integral, integral)
-        return output
 
 
 def _positive(name: str, **values: float) -> None:
