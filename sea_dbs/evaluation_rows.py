@@ -117,9 +117,7 @@ def table_row(
     charge = float(np.mean([sum(one.charge_nC_cm2) for one in episodes]))
     continuous = CONTINUOUS_HZ * seconds * (config.amplitude_uA_cm2 or 0) * (config.width_ms or 0)  # nC/cm²
     duty = float(np.mean([one.mean_duty() for one in episodes]))
-    pulses = float(np.mean([sum(one.pulses) for one in episodes]))
-    strength = charge / (pulses * (config.amplitude_uA_cm2 or 0) * (config.width_ms or 0)) if pulses else 1.0
-    constant = share_of_most(duty, config) * strength > CONSTANT_DUTY
+    constant = share_of_most(duty, config) > CONSTANT_DUTY
     measured = field_measures(
         [one.P_beta[settled + 1 :] for one in episodes],
         [one.P_beta[settled + 1 :] for one in untreated],
@@ -152,7 +150,7 @@ def table_row(
         "reward_iqm": iqm(reward),
         "reward_ci95": interval(reward),
         "duty": duty,
-        "pulses": pulses,
+        "pulses": float(np.mean([sum(one.pulses) for one in episodes])),
         "charge_nC_cm2": charge,
         "charge_percent_of_130Hz": 100.0 * charge / continuous,
         **measured,
