@@ -21,7 +21,7 @@ from sea_dbs.variants import expand_variant, variant_of
 
 Preset = Literal["paper", "paper-released", "realtime", "paper-30", "pattern", "timing"]
 Learner = Literal["sea-dbs", "ppo", "dqn", "qr-dqn", "evolution"]
-ActorName = Literal["compact", "small", "tiny", "linear", "gated", "paper", "recurrent"]
+ActorName = Literal["compact", "small", "tiny", "linear", "gated", "paper", "recurrent", "trains"]
 CriticTarget = Literal["printed", "mean", "none"]
 Exploration = Literal["gumbel", "epsilon"]
 WarmupActions = Literal["uniform-duty", "bernoulli"]
@@ -132,6 +132,7 @@ class TrainConfig(BaseModel):
     twin_critics: bool = False  # the smaller of two critics' values in the target (clipped double Q)
     priority: Share = 0.0  # exponent of prioritised replay; 0 samples uniformly
     entropy: float = Field(0.0, ge=0, le=100)  # reward a slot for an undecided actor, per nat
+    actor_gradient: Literal["straight-through", "expected"] = "straight-through"  # actor=trains: of a sample, or of all
     burn_in: int = Field(20, ge=0, le=1000)  # actor=recurrent: decisions that only warm the memory up
     unroll: int = Field(16, ge=1, le=1000)  # actor=recurrent: decisions learnt from in a sequence
 
@@ -169,6 +170,12 @@ class TrainConfig(BaseModel):
             raise ValueError(f"epsilon_min={self.epsilon_min} must not exceed epsilon_0={self.epsilon_0}")
         if self.actor == "recurrent" and (self.n_step > 1 or self.priority > 0.0):
             raise ValueError("actor=recurrent learns from sequences: it needs n_step=1 and priority=0")
+        if self.actor_gradient == "expected" and self.actor != "trains":
+            raise ValueError(
+                "actor_gradient=expected sums over the trains of actor=trains: slots have too many patterns"
+            )
+        if self.actor == "trains" and (self.exploration != "gumbel" or self.warmup_actions != "uniform-duty"):
+            raise ValueError("actor=trains draws trains: it needs exploration=gumbel and warmup_actions=uniform-duty")
         if self.learner == "evolution" and (self.actor not in ("linear", "gated") or self.preset != "timing"):
             raise ValueError(
                 f"learner=evolution searches actor=linear or gated of preset=timing, not {self.actor} of {self.preset}"
@@ -186,7 +193,7 @@ class TrainConfig(BaseModel):
     @property
     def variant(self) -> str:
         """The word of `VARIANTS` for this run's switches."""
-        return variant_of(self.learner, self.actor, self.exploration, self.critic_target)
+        return variant_of(self.learner, self.actor, self.exploration, self.critic_target, self.actor_gradient)
 
     def env_overrides(self) -> dict[str, Any]:
         """Keyword arguments for ``envs.make_env`` beside the preset."""
@@ -209,6 +216,8 @@ class TrainConfig(BaseModel):
         unread = set() if self.learner == "evolution" else set(EVOLUTION_KEYS)
         if self.learner != "evolution":  # where these change nothing, a run of before there were any keeps its hash
             unread |= {key for key in ("steps_per_update", "gap_slots") if getattr(self, key) == 1}
+        if self.actor_gradient == "straight-through":
+            unread |= {"actor_gradient"}
         return sha256_json(self.model_dump(mode="json", exclude=unread))
 
 

@@ -12,6 +12,7 @@ from sea_dbs.controllers import Action, Observation, check_observation
 from sea_dbs.gumbel import gumbel_softmax, straight_through, temperature
 from sea_dbs.networks import state_size
 from sea_dbs.seeds import stream
+from sea_dbs.trains import TrainsActor, draw_train
 
 
 class Explorer:
@@ -25,7 +26,7 @@ class Explorer:
         self.t = 0
         self.generator = torch.Generator().manual_seed(stream(config.seed, "exploration"))
         self.n = 1
-        self.duty = torch.zeros(1, 1)  # the warm-up's drawn duties, (n, 1)
+        self.duty = torch.zeros(1, 1)  # the warm-up's drawn duties, (n, 1); with actor=trains each stands for a train
         self.held = 0  # decisions for which they still hold
         self.state = torch.zeros(1, state_size(actor))  # of a recurrent actor, before the next decision
         self.before = self.state  # and before the last one
@@ -51,6 +52,8 @@ class Explorer:
             if self.state.shape[1]:  # remembers the warm-up too
                 self.before = self.state
                 logits, self.state = self.actor(torch.from_numpy(checked), self.state)
+            elif not warm and isinstance(self.actor, TrainsActor):
+                logits = self.actor.scores(torch.from_numpy(checked))
             elif not warm:
                 logits = self.actor(torch.from_numpy(checked))
             action = self._warmup() if warm else self._explore(logits)
@@ -58,16 +61,18 @@ class Explorer:
 
     def _warmup(self) -> torch.Tensor:
         if self.config.warmup_actions == "bernoulli":
-            duty = torch.full((self.n, 1), 0.5)
-        else:
-            if self.held == 0:
-                self.duty = torch.rand((self.n, 1), generator=self.generator)
-                self.held = self.config.warmup_hold_steps
-            self.held -= 1
-            duty = self.duty
-        return torch.rand((self.n, self.slots), generator=self.generator) < duty
+            return torch.rand((self.n, self.slots), generator=self.generator) < 0.5
+        if self.held == 0:
+            self.duty = torch.rand((self.n, 1), generator=self.generator)
+            self.held = self.config.warmup_hold_steps
+        self.held -= 1
+        if isinstance(self.actor, TrainsActor):
+            return self.actor.bank[(self.duty[:, 0] * len(self.actor.bank)).long()]
+        return torch.rand((self.n, self.slots), generator=self.generator) < self.duty
 
     def _explore(self, logits: torch.Tensor) -> torch.Tensor:
+        if isinstance(self.actor, TrainsActor):
+            return draw_train(logits, self.tau(), self.generator) @ self.actor.bank
         if self.config.exploration == "gumbel":
             return gumbel_softmax(logits, self.tau(), self.generator)
         greedy = straight_through(logits) > 0.5

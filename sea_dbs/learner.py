@@ -14,6 +14,7 @@ from sea_dbs.config import TrainConfig
 from sea_dbs.descent import Descent, as_vector
 from sea_dbs.gumbel import gumbel_softmax, straight_through
 from sea_dbs.networks import RecurrentCritic, StateActionNetwork, build_actor
+from sea_dbs.trains import TrainsActor, draw_train
 
 
 class Critics(nn.Module):
@@ -67,6 +68,12 @@ class Learner:
         if self.config.exploration == "gumbel":
             return gumbel_softmax(logits, tau, generator)
         return straight_through(logits)
+
+    def decisions(self, actor: nn.Module, observation: Tensor, tau: float, generator: torch.Generator) -> Tensor:
+        """What an actor does, drawn: binary, differentiable actions (n, slots); of whole trains with actor=trains."""
+        if isinstance(actor, TrainsActor):
+            return draw_train(actor.scores(observation), tau, generator) @ actor.bank
+        return self.pulses(actor(observation), tau, generator)
 
     @contextmanager
     def frozen_critic(self) -> Iterator[None]:

@@ -11,22 +11,12 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear as functional_linear
-from torch.nn.functional import pad, relu
 
-OBS_CENTRE = 0.35  # P_beta/1000: the reward's threshold b, Eq. 7
-OBS_SCALE = 0.1  # P_beta/1000: about the distance between untreated (0.44) and 50 Hz stimulation (0.29)
-COMPACT_LENGTH = 50  # values that the compact networks look at: one each 20 ms of a 1,000-value trace
+from sea_dbs.trains import TrainsActor
+from sea_dbs.trunk import COMPACT_LENGTH, CompactTrunk, centre
+
 TINY_LENGTH = 10  # values that the tiny actor looks at
 PAPER_POSITIONS = 1000  # released code: the head holds 1,000 outputs a slot
-
-
-def centre(observation: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """(n, n_obs) of P_beta/1000 -> (n, 1, n_obs), about -2.5 to 3, zero at the reward's threshold.
-
-    Computed in the observation's type and then cast: half precision would shift every value by its rounding of 0.35.
-    """
-    return ((observation - OBS_CENTRE) / OBS_SCALE).unsqueeze(1).to(dtype)
 
 
 class PaperActor(nn.Module):
@@ -58,46 +48,6 @@ class PaperActor(nn.Module):
     def forward(self, observation: Tensor) -> Tensor:
         positions = self.head(self.trunk(centre(observation, self.head.weight.dtype)))
         return cast(Tensor, positions.reshape(-1, self.slots, 2, PAPER_POSITIONS // 2).mean(dim=3))
-
-
-class CompactTrunk(nn.Module):
-    """Average pool to 50 values, conv 1->16 k3, pool 2, conv 16->32 k3, pool 2, linear. (n, n_obs) -> (n, width)."""
-
-    def __init__(self, n_obs: int, width: int) -> None:
-        super().__init__()
-        pool = max(1, n_obs // COMPACT_LENGTH)
-        self.layers = nn.Sequential(
-            nn.AvgPool1d(pool) if pool > 1 else nn.Identity(),
-            nn.Conv1d(1, 16, 3, padding=1),
-            nn.ReLU(),
-            nn.AvgPool1d(2),
-            nn.Conv1d(16, 32, 3, padding=1),
-            nn.ReLU(),
-            nn.AvgPool1d(2),
-            nn.Flatten(),
-            nn.Linear(32 * (n_obs // pool // 2 // 2), width),
-            nn.ReLU(),
-        )
-
-    def forward(self, observation: Tensor) -> Tensor:
-        if self.training:
-            return self._forward_fast(observation)
-        return cast(Tensor, self.layers(centre(observation, next(self.parameters()).dtype)))
-
-    def _forward_fast(self, observation: Tensor) -> Tensor:
-        """The same but for rounding, half as long: convolutions as products of matrices, (n, length, channels)."""
-        n, linear = len(observation), cast(nn.Linear, self.layers[8])
-        first = self.layers[0]
-        if isinstance(first, nn.AvgPool1d):
-            pool = cast(tuple[int], first.kernel_size)[0]
-            observation = observation[:, : observation.shape[1] // pool * pool].view(n, -1, pool).mean(dim=2)
-        x = centre(observation).transpose(1, 2)
-        for conv in (cast(nn.Conv1d, self.layers[1]), cast(nn.Conv1d, self.layers[4])):
-            neighbours = pad(x, (0, 0, 1, 1)).unfold(1, 3, 1)  # (n, length, channels, 3)
-            x = relu(functional_linear(neighbours.flatten(2), conv.weight.flatten(1), conv.bias))
-            half = x.shape[1] // 2
-            x = x[:, : 2 * half].view(n, half, 2, -1).sum(dim=2) * 0.5
-        return relu(functional_linear(x.transpose(1, 2).flatten(1), linear.weight, linear.bias))
 
 
 class CompactActor(nn.Module):
@@ -299,11 +249,12 @@ ACTORS: dict[str, Callable[[int, int], nn.Module]] = {
     "recurrent": RecurrentActor,
     "small": SmallActor,
     "tiny": TinyActor,
+    "trains": TrainsActor,
 }
 
 
 def build_actor(name: str, n_obs: int, slots: int) -> nn.Module:
-    """An actor by its name: ``compact``, ``small``, ``tiny``, ``linear``, ``gated``, ``paper`` or ``recurrent``."""
+    """An actor by its name in `ACTORS`, such as ``compact``."""
     return ACTORS[name](n_obs, slots)
 
 

@@ -17,7 +17,7 @@ from sea_dbs.files import atomic_write_text, prepare_output_dir, read_json, sha2
 from sea_dbs.manifest import machine
 from sea_dbs.networks import parameter_count
 from sea_dbs.redrawn import RedrawnVectorEnv
-from sea_dbs.rollout import Env, Vector
+from sea_dbs.rollout import PLANT_THREADS, Env, Vector
 from sea_dbs.runlog import RunLog
 from sea_dbs.trainer import MakeVector, Trainer, env_sizes, metrics_lines, policy_spec
 
@@ -42,7 +42,12 @@ def make_env(config: TrainConfig) -> Env:
 def make_vector(config: TrainConfig, n: int) -> Vector:
     """``n`` environments of a run that advance together, for training: one whose plant diverges gets another."""
     return RedrawnVectorEnv(
-        n, config.preset, autoreset_mode="Disabled", precision=config.plant_precision, **config.env_overrides()
+        n,
+        config.preset,
+        autoreset_mode="Disabled",
+        threads=PLANT_THREADS,  # eight lanes are one block of the kernel: these are for their spectra
+        precision=config.plant_precision,
+        **config.env_overrides(),
     )
 
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import mse_loss, softmax, softplus
+from torch.nn.functional import log_softmax, mse_loss, softmax
 
 from sea_dbs.learner import Learner
 from sea_dbs.replay import Batch
+from sea_dbs.trains import TrainsActor, draw_train
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def update(learner: Learner, batch: Batch, tau: float, generator: torch.Generato
 
     # Critic, Eq. 9: towards the reward, as seen and as predicted, and the target networks' value of what follows.
     with torch.no_grad():
-        a_next = learner.pulses(learner.target_actor(s_next), tau, generator)
+        a_next = learner.decisions(learner.target_actor, s_next, tau, generator)
         q_next = learner.target_critic(s_next, a_next).amin(dim=0)
         r_hat = learner.reward_model(s, a) if config.critic_target != "none" else r
         # With n-step returns the rewards in between come on top, and Q' counts γⁿ.
@@ -56,13 +57,32 @@ def update(learner: Learner, batch: Batch, tau: float, generator: torch.Generato
 
     # Actor: uphill on Q(s, GS(π(s))), the gradient passing straight through the binary samples (Eqs. 11-13).
     with learner.frozen_critic():
-        logits = learner.actor(s)
-        actor_loss = -learner.critic(s, learner.pulses(logits, tau, generator))[0].mean()
+        value, logits = actor_value(learner, s, tau, generator)
+        actor_loss = -value.mean()
         learner.actor_descent.step(actor_loss - entropy_bonus(config.entropy, logits))
 
     learner.follow()
     q = q.detach()[0]
     return Losses(reward_loss.item(), critic_loss.item(), actor_loss.item(), q.mean().item()), (target - q).abs()
+
+
+def actor_value(learner: Learner, s: Tensor, tau: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Q(s, GS(π(s))), differentiable in the actor (n,), and the logits (n, slots, 2) or scores (n, trains) behind it.
+
+    With ``actor_gradient=expected`` it is the mean of Q over all trains, each with its chance: no sample, and no
+    straight line through Q from a train that was drawn to one that was not.
+    """
+    actor = learner.actor
+    if not isinstance(actor, TrainsActor):
+        logits = actor(s)
+        return learner.critic(s, learner.pulses(logits, tau, generator))[0], logits
+    scores = actor.scores(s)
+    if learner.config.actor_gradient == "straight-through":
+        return learner.critic(s, draw_train(scores, tau, generator) @ actor.bank)[0], scores
+    n, trains = scores.shape
+    with torch.no_grad():
+        q = learner.critic(s.repeat_interleave(trains, dim=0), actor.bank.repeat(n, 1))[0].view(n, trains)
+    return (softmax(scores, dim=-1) * q).sum(dim=1), scores
 
 
 def critic_target(option: str, r: Tensor, r_hat: Tensor, gamma: float, q_next: Tensor) -> Tensor:
@@ -79,8 +99,8 @@ def critic_target(option: str, r: Tensor, r_hat: Tensor, gamma: float, q_next: T
 
 
 def entropy_bonus(weight: float, logits: Tensor) -> Tensor:
-    """Mean entropy of a slot's decision (nats) times ``weight``: an actor that is pulled away from saturation."""
+    """Mean entropy of a decision on a slot or a train (nats) times ``weight``: keeps an actor from saturation."""
     if weight == 0.0:
         return torch.zeros(())
-    entropy = (softmax(logits, dim=-1) * softplus(logits.flip(-1) - logits)).sum(dim=-1)
-    return weight * entropy.mean()
+    log = log_softmax(logits, dim=-1)
+    return weight * -(log.exp() * log).sum(dim=-1).mean()

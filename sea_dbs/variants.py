@@ -14,6 +14,9 @@ VARIANTS: dict[str, dict[str, str]] = {
     "pm-only": {"exploration": "epsilon"},
     "ddpg": {"exploration": "epsilon", "critic_target": "none"},
     "recurrent": {"actor": "recurrent"},
+    "trains": {"actor": "trains", "actor_gradient": "expected"},
+    "trains-st": {"actor": "trains", "actor_gradient": "straight-through"},
+    "trains-slots": {"actor": "compact", "actor_gradient": "straight-through"},  # of their file: slot by slot
     "ppo": {"learner": "ppo"},
     "dqn": {"learner": "dqn"},
     "qr-dqn": {"learner": "qr-dqn"},
@@ -41,8 +44,8 @@ def expand_variant(values: dict[str, Any], beside: Iterable[str]) -> dict[str, A
     return {**rest, **VARIANTS[word]}
 
 
-def variant_of(learner: str, actor: str, exploration: str, critic_target: str) -> str:
-    """The word for these switches; ``recurrent ddpg`` and the like for a recurrent ablation."""
+def variant_of(learner: str, actor: str, exploration: str, critic_target: str, actor_gradient: str) -> str:
+    """The word for these switches; ``recurrent ddpg``, ``trains gs-only`` and the like for ablations of those."""
     if learner != "sea-dbs":
         return learner
     word = {
@@ -51,6 +54,7 @@ def variant_of(learner: str, actor: str, exploration: str, critic_target: str) -
         ("epsilon", True): "pm-only",
         ("epsilon", False): "ddpg",
     }[exploration, critic_target != "none"]
-    if actor != "recurrent":
+    if actor not in ("recurrent", "trains"):
         return word
-    return "recurrent" if word == "sea-dbs" else f"recurrent {word}"
+    kind = "trains-st" if actor == "trains" and actor_gradient == "straight-through" else actor
+    return kind if word == "sea-dbs" else f"{kind} {word}"

@@ -8,15 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from sea_dbs.networks import (
-    OBS_CENTRE,
-    OBS_SCALE,
-    PaperActor,
-    StateActionNetwork,
-    build_actor,
-    centre,
-    parameter_count,
-)
+from sea_dbs.networks import PaperActor, StateActionNetwork, build_actor, parameter_count
+from sea_dbs.trunk import OBS_CENTRE, OBS_SCALE, centre
 
 SHAPES = [(1000, 50), (1000, 30), (50, 1)]
 

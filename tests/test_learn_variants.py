@@ -17,12 +17,13 @@ from sea_dbs.config import load_config
 from sea_dbs.controllers import TorchPolicy
 from sea_dbs.files import read_json, sha256_file
 from sea_dbs.learner import Learner
-from sea_dbs.networks import CompactTrunk, RecurrentActor, build_actor
+from sea_dbs.networks import RecurrentActor, build_actor
 from sea_dbs.replay import Batch, Replay
 from sea_dbs.rollout import Transition
 from sea_dbs.runlog import read_metrics
 from sea_dbs.sequences import SequenceReplay, update_sequences
 from sea_dbs.train import train
+from sea_dbs.trunk import CompactTrunk
 from sea_dbs.update import entropy_bonus, update
 
 SMALL = [

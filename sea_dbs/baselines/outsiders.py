@@ -22,11 +22,12 @@ from torch import Tensor, nn
 
 from sea_dbs.baselines.adapter import Lanes
 from sea_dbs.config import TrainConfig
-from sea_dbs.networks import CompactActor, CompactTrunk
+from sea_dbs.networks import CompactActor
 from sea_dbs.rollout import Transition, Vector
 from sea_dbs.runlog import RunLog
 from sea_dbs.seeds import stream
 from sea_dbs.trainer import env_sizes
+from sea_dbs.trunk import CompactTrunk
 
 WIDTH = 64  # of the trunk's output and of the layer after it, as in CompactActor
 PPO_STEPS = 128  # decisions of a lane between two updates of PPO, at most; less where an episode is shorter

@@ -32,6 +32,9 @@ COLOURS = {
     "dqn": "#7a5230",
     "qr-dqn": "#a8805a",
     "recurrent": "#4b2e83",
+    "trains": "#c2410c",
+    "trains-st": "#e39b7b",
+    "trains-slots": "#8b95a1",
     "released": "#d08a1d",
 }
 

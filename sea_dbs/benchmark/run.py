@@ -63,6 +63,7 @@ def benchmark(
     rows = rows_of(store, cells)
     if not rows:
         raise UserError(f"no job of the suite '{suite}' is finished in {out}: there is nothing to make a table of")
+    drawn = {f"{suite}-{name}.png": picture for name, picture in pictures(rows, store, cells).items()}
     facts = provenance(store, [cell.job for cell in cells], command)
     result = {
         "kind": "benchmark",
@@ -76,8 +77,8 @@ def benchmark(
     }
     write_json(out / f"{suite}.json", result)
     atomic_write_text(out / f"{suite}.md", report(suite, rows, store, cells, result))
-    for name, picture in pictures(rows, store, cells).items():
-        atomic_write_bytes(out / f"{suite}-{name}.png", picture)
+    for name, picture in drawn.items():
+        atomic_write_bytes(out / name, picture)
     return result
 
 

@@ -28,6 +28,9 @@ SUITES: dict[str, tuple[str, ...]] = {
 FIXED = ("never", "always", CONTINUOUS)
 LEARNED = ("sea-dbs", "gs-only", "pm-only", "ddpg", "ppo")
 ONE_SLOT = ("dqn", "qr-dqn")  # where the action is one slot
+#: SEA-DBS that chooses among whole trains, and its ablations, in one configuration: where a pulse has a price.
+OF_TRAINS = ("trains", "trains-st", "trains-slots")
+TRAINS_FILE = {"efficient": "efficient-trains"}  # a task's file of training settings -> theirs
 #: Controllers with parameters that come with the package, tuned/NAME-SLOTRATE.json: name -> kind.
 TUNED = {"pi-tuned": "pi", "pi-amplitude-tuned": "pi-amplitude", "pattern-45": "pattern", "pattern-26": "pattern"}
 PLANTS = 8  # a seed; a block of the kernel
@@ -106,6 +109,8 @@ def controllers_of(task: str) -> tuple[str, ...]:
     names += LEARNED
     if world.slots == 1:
         names += ONE_SLOT
+    if find_task(task).training in TRAINS_FILE:
+        names += OF_TRAINS
     if world.preset == "realtime":
         names.append("recurrent")
     return tuple(names)
@@ -131,7 +136,7 @@ def job_of(task: str, controller: str, seed: int, options: Options) -> Job:
     Raises:
         UserError: an unknown task, or a training config that does not fit it.
     """
-    if controller in (*LEARNED, *ONE_SLOT, "recurrent"):
+    if controller in (*LEARNED, *ONE_SLOT, *OF_TRAINS, "recurrent"):
         return play_of(task, controller, seed, options)
     own: dict[str, Any] = {"kind": TUNED.get(controller, controller)}
     if controller in TUNED:
@@ -175,9 +180,10 @@ def training_config(
 ) -> TrainConfig:
     """The configuration that a learner has on a task: the preset's file, the task's world, the learner's switches."""
     world = [f"{key}={value}" for key, value in task.overrides.items() if key in ENV_KEYS]
-    return load_config(
-        training or task.training or task.preset, [*world, f"variant={variant}", f"seed={seed}", *settings]
-    )
+    file = training or task.training or task.preset
+    if variant in OF_TRAINS:
+        file = TRAINS_FILE.get(file, file)
+    return load_config(file, [*world, f"variant={variant}", f"seed={seed}", *settings])
 
 
 def _spec(task: str, controller: dict[str, Any], seed: int, options: Options, *, tests: bool = True) -> dict[str, Any]:

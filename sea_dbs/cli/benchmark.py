@@ -51,15 +51,14 @@ def benchmark(
     A benchmark that was stopped, even by kill -9, goes on where it was with the same --out; finished jobs are taken
     from there for other suites and figures too. A row that is called open-loop or constant stimulation meets no goal.
     """
-    from sea_dbs.benchmark.page import check_page, publish
+    from sea_dbs.benchmark.page import mark_of, publish
     from sea_dbs.benchmark.run import benchmark as run_benchmark
     from sea_dbs.benchmark.suites import Options
     from sea_dbs.extras import need
 
     need("train", "torch")
     need("report", "matplotlib")
-    if write is not None:
-        check_page(write, f"benchmark {suite}")  # before hours of jobs
+    mark = "" if write is None else mark_of(write, suite, split(tasks))  # before hours of jobs
     options = Options(seeds, plants, steps, tuple(settings or ()), split(controllers), split(tasks))
     result = run_benchmark(
         suite,
@@ -71,8 +70,7 @@ def benchmark(
         command=said(f"benchmark --suite {suite}", seeds, tasks, controllers, steps, settings),
     )
     if write is not None:
-        shown = [file for kind in ("pareto", "learning") for file in sorted(out.glob(f"{suite}-*-{kind}.png"))]
-        publish(write, f"benchmark {suite}", (out / f"{suite}.md").read_text(), shown)
+        publish(write, mark, (out / f"{suite}.md").read_text(), [out / name for name in result["pictures"]])
     typer.echo(f"written: {out / suite}.md")
     finish(result["failures"])
 
