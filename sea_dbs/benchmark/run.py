@@ -14,7 +14,7 @@ from sea_dbs.benchmark import figures
 from sea_dbs.benchmark.jobs import Job, everything
 from sea_dbs.benchmark.learning import curves, runs_of, samples_needed
 from sea_dbs.benchmark.schedule import Engine, Schedule
-from sea_dbs.benchmark.statistics import improvement
+from sea_dbs.benchmark.statistics import improvement, paired
 from sea_dbs.benchmark.store import Store
 from sea_dbs.benchmark.suites import Entry, Options, entries
 from sea_dbs.benchmark.tables import Row, as_json, markdown, rows_of, table
@@ -121,8 +121,9 @@ def report(suite: str, rows: Sequence[Row], store: Store, cells: Sequence[Entry]
         if needed:
             parts += [f"Samples to the level that DDPG ends at, task `{task}`:", "", _samples(needed), ""]
         better = result["improvement"][task]
-        if better:
-            parts += [f"Probability that SEA-DBS earns more reward than, task `{task}`:", "", better_table(better), ""]
+        for name, others in better.items():
+            told = f"Reward of `{name}` beside that of each other row, task `{task}`, seed by seed on the same plants:"
+            parts += [told, "", better_table(others), ""]
     violations = sum(row.violations for row in rows)
     lost = [f"{row.controller} ({row.task}) {row.lost}" for row in rows if row.lost]
     if lost:
@@ -152,18 +153,41 @@ def _samples(needed: dict[str, dict[str, Any]]) -> str:
     return table(lines)
 
 
-def better_table(better: dict[str, Any]) -> str:
-    """Probabilities of improvement as a table."""
-    head = list(better)
-    return table([head, [f"{one['value']:.2f} ({one['low']:.2f} to {one['high']:.2f})" for one in better.values()]])
+def better_table(others: dict[str, dict[str, Any]]) -> str:
+    """Differences of reward and probabilities of improvement as a table."""
+    measures = {"higher by": "difference", "probability that it is higher": "probability"}
+    return table(
+        [
+            ["", *others],
+            *(
+                [
+                    words,
+                    *(
+                        f"{one[key]['value']:.2f} ({one[key]['low']:.2f} to {one[key]['high']:.2f})"
+                        for one in others.values()
+                    ),
+                ]
+                for words, key in measures.items()
+            ),
+        ]
+    )
 
 
 def _improvement(rows: Sequence[Row]) -> dict[str, Any]:
-    own = next((row for row in rows if row.controller == "sea-dbs" and len(row.seeds) > 1), None)
-    if own is None:
-        return {}
-    others = [row for row in rows if row is not own and len(row.seeds) > 1 and row.controller != "continuous"]
-    return {row.controller: vars(improvement(own.values["reward"], row.values["reward"])) for row in others}
+    """Of SEA-DBS, in slots and over trains: its reward beside that of each other row with the same seeds."""
+    several = [row for row in rows if len(row.seeds) > 1 and row.controller != "continuous"]
+    found: dict[str, Any] = {}
+    for own in (row for row in several if row.controller in ("sea-dbs", "trains")):
+        found[own.controller] = {}
+        for other in (row for row in several if row is not own):
+            both = [seed for seed in own.seeds if seed in other.seeds]
+            a, b = ([row.values["reward"][row.seeds.index(seed)] for seed in both] for row in (own, other))
+            if len(both) > 1:
+                found[own.controller][other.controller] = {
+                    "difference": vars(paired(a, b)),
+                    "probability": vars(improvement(a, b)),
+                }
+    return found
 
 
 def pictures(rows: Sequence[Row], store: Store, cells: Sequence[Entry]) -> dict[str, bytes]:

@@ -22,6 +22,7 @@ SUITES: dict[str, tuple[str, ...]] = {
     "paper": ("paper", "paper-30", "paper-lfp"),
     "pattern": ("pattern", "pattern-lfp"),
     "efficient": ("efficient-1", "efficient-2", "efficient-3", "efficient-3-lfp"),
+    "trains": ("efficient-3", "efficient-2"),
     "amplitude": ("graded",),
     "robust": ("realtime", "realtime-lfp", "healthy", "drift", "cohort"),
 }

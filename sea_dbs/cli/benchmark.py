@@ -30,7 +30,9 @@ def register(app: typer.Typer) -> None:
 
 def benchmark(
     out: Out,
-    suite: Annotated[str, typer.Option("--suite", help="paper, pattern, efficient, amplitude or robust.")] = "paper",
+    suite: Annotated[
+        str, typer.Option("--suite", help="paper, pattern, efficient, trains, amplitude or robust.")
+    ] = "paper",
     seeds: Seeds = 10,
     engine: EngineName = "local",
     workers: Workers = 2,
