@@ -10,6 +10,7 @@ import typer
 EXAMPLE = "Example: sea-dbs benchmark --suite paper --seeds 10 --out runs/benchmark"
 
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the jobs, tables and figures.")]
+Suite = Annotated[str, typer.Option("--suite", help="paper, pattern, efficient, trains, amplitude or robust.")]
 Seeds = Annotated[int, typer.Option("--seeds", help="Trainings of each learner; each is judged on its own plants.")]
 EngineName = Annotated[str, typer.Option("--engine", metavar="local|ray", help="Processes here, or a Ray cluster.")]
 Workers = Annotated[int, typer.Option("--workers", help="local: processes at the same time.")]
