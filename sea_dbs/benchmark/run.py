@@ -17,7 +17,7 @@ from sea_dbs.benchmark.schedule import Engine, Schedule
 from sea_dbs.benchmark.statistics import improvement, paired
 from sea_dbs.benchmark.store import Store
 from sea_dbs.benchmark.suites import Entry, Options, entries
-from sea_dbs.benchmark.tables import Row, as_json, markdown, rows_of, table
+from sea_dbs.benchmark.tables import OURS, Row, as_json, markdown, rows_of, table
 from sea_dbs.files import atomic_write_bytes, atomic_write_text, write_json
 from sea_dbs.manifest import machine
 from sea_dbs.progress import progress
@@ -177,7 +177,7 @@ def _improvement(rows: Sequence[Row]) -> dict[str, Any]:
     """Of SEA-DBS, in slots and over trains: its reward beside that of each other row with the same seeds."""
     several = [row for row in rows if len(row.seeds) > 1 and row.controller != "continuous"]
     found: dict[str, Any] = {}
-    for own in (row for row in several if row.controller in ("sea-dbs", "trains")):
+    for own in (row for row in several if row.controller in OURS):
         found[own.controller] = {}
         for other in (row for row in several if row is not own):
             both = [seed for seed in own.seeds if seed in other.seeds]

@@ -41,6 +41,8 @@ BESIDE = {
     "other": "another plant's decisions",
 }
 
+OURS = ("sea-dbs", "trains")  # SEA-DBS, in slots and over trains: looked at more closely than the others
+
 
 @dataclass(frozen=True)
 class Row:
@@ -167,7 +169,7 @@ def _effect(rows: Sequence[Row]) -> str:
     lines = [["controller", *(heading for heading, _, _ in COLUMNS.values()), "seeds", "what it is"]]
     for row in rows:
         lines.append([row.controller, *_numbers(row, COLUMNS), str(len(row.seeds)), row.word])
-        if row.controller == "sea-dbs":
+        if row.controller in OURS:
             for name, words in BESIDE.items():
                 if name in row.beside:
                     other = Row(row.task, words, row.seeds, row.beside[name], (), 0, {}, {}, {})
