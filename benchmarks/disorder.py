@@ -70,12 +70,14 @@ def play(mask: NDArray[np.bool_], flips: float, seeds: Sequence[int]) -> tuple[F
         world.reset(seed=own)
         dice = np.random.default_rng([own[0], round(1e6 * flips), int(mask.sum())])
         reward, given = np.zeros((2, STEPS, len(own)))
+        lost = np.zeros(len(own), dtype=np.bool_)
         for step in range(STEPS):
             action = mask ^ (dice.random((len(own), SLOTS)) < flips)
             _, reward[step], _, _, info = world.step(action.astype(np.int8))
             given[step] = info["pulses"]
             if "redrawn" in info:
-                reward[:, info["_redrawn"]] = np.nan
+                lost |= info["_redrawn"]
+        reward[:, lost] = given[:, lost] = np.nan
         rewards.append(reward[TRANSIENT:].mean(axis=0))
         pulses.append(given[TRANSIENT:].mean(axis=0))
     return np.concatenate(rewards), np.concatenate(pulses)
@@ -96,11 +98,12 @@ def main() -> None:
         for name, mask, chance in cells:
             rows.append(Row(name, chance, *play(mask, chance, seeds)))
             bar.update(1, f"{name}, {chance:g}")
-    print("| train | chance | pulses a second |", *(f"reward, price {price:g} |" for price in prices))
-    print("|---|---|---|" + "---|" * len(prices))
+    none = next(row for row in rows if row.train == COIN and row.chance == 0.0)
+    print("| train | chance | pulses a second |", *(f"reward, price {one:g} | above no pulse |" for one in prices))
+    print("|---|---|---|" + "---|" * 2 * len(prices))
     for row in rows:
-        told = [f"{_told(row.earned(price))} |" for price in prices]
-        print(f"| {row.train} | {row.chance:g} | {iqm(row.pulses):.1f} |", *told)
+        told = [f"{_told(row.earned(one))} | {_told(row.earned(one) - none.earned(one))} |" for one in prices]
+        print(f"| {row.train} | {row.chance:g} | {_mean(row.pulses):.1f} |", *told)
     if given.out is not None:
         atomic_write_bytes(given.out, draw(rows, prices))
 

@@ -18,6 +18,7 @@ import torch
 from envs.errors import UserError
 from sea_dbs.files import atomic_write_bytes
 from sea_dbs.networks import build_actor
+from sea_dbs.pulse_trains import definition
 
 CHECKPOINT = "checkpoint.pt"
 POLICY = "policy.pt"
@@ -132,6 +133,8 @@ def read_policy(run: Path) -> tuple[torch.nn.Module, dict[str, Any]]:
         spec: dict[str, Any] = content["spec"]
         if not (spec["n_obs"] in range(1, MAX_OBS + 1) and spec["slots"] in range(1, MAX_SLOTS + 1)):
             raise KeyError("sizes")
+        if spec["actor"] == "trains" and spec["trains"] != definition():
+            raise UserError(f"{path} chooses among the trains {spec['trains']}: this version has {definition()}")
         actor = build_actor(spec["actor"], spec["n_obs"], spec["slots"])
         actor.load_state_dict(content["weights"])
     except (KeyError, TypeError, RuntimeError, AttributeError) as error:

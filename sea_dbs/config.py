@@ -16,6 +16,7 @@ from envs.config import PRESETS, EnvConfig, env_config
 from envs.errors import UserError
 from envs.untrusted import MAX_YAML_BYTES, load_yaml, read_bounded
 from sea_dbs.files import sha256_json
+from sea_dbs.pulse_trains import MIN_SLOTS
 from sea_dbs.seeds import BLOCK
 from sea_dbs.variants import expand_variant, variant_of
 
@@ -131,7 +132,7 @@ class TrainConfig(BaseModel):
     n_step: int = Field(1, ge=1, le=1000)  # rewards summed before the target's value
     twin_critics: bool = False  # the smaller of two critics' values in the target (clipped double Q)
     priority: Share = 0.0  # exponent of prioritised replay; 0 samples uniformly
-    entropy: float = Field(0.0, ge=0, le=100)  # reward a slot for an undecided actor, per nat
+    entropy: float = Field(0.0, ge=0, le=100)  # reward for an undecided actor, per nat of a slot's choice or a train's
     actor_gradient: Literal["straight-through", "expected"] = "straight-through"  # actor=trains: of a sample, or of all
     burn_in: int = Field(20, ge=0, le=1000)  # actor=recurrent: decisions that only warm the memory up
     unroll: int = Field(16, ge=1, le=1000)  # actor=recurrent: decisions learnt from in a sequence
@@ -172,7 +173,8 @@ class TrainConfig(BaseModel):
             raise ValueError("actor=recurrent learns from sequences: it needs n_step=1 and priority=0")
         if self.actor_gradient == "expected" and self.actor != "trains":
             raise ValueError(
-                "actor_gradient=expected sums over the trains of actor=trains: slots have too many patterns"
+                f"actor_gradient=expected sums over the trains of actor=trains: with actor={self.actor} it has to be "
+                "straight-through"
             )
         if self.actor == "trains" and (self.exploration != "gumbel" or self.warmup_actions != "uniform-duty"):
             raise ValueError("actor=trains draws trains: it needs exploration=gumbel and warmup_actions=uniform-duty")
@@ -340,6 +342,10 @@ def _resolve(config: TrainConfig) -> TrainConfig:
     world = EnvConfig.model_validate(chosen)
     if config.learner in ("dqn", "qr-dqn") and world.slots != 1:
         raise UserError(f"learner={config.learner} chooses one of two actions: it needs slots=1, not {world.slots}")
+    if config.actor == "trains" and world.slots < MIN_SLOTS:
+        raise UserError(
+            f"actor=trains gives trains of up to {MIN_SLOTS} slots: it needs slots from there on, not {world.slots}"
+        )
     return config.model_copy(update={key: getattr(world, key) for key in ENV_KEYS})
 
 

@@ -12,7 +12,7 @@ from sea_dbs.controllers import Action, Observation, check_observation
 from sea_dbs.gumbel import gumbel_softmax, straight_through, temperature
 from sea_dbs.networks import state_size
 from sea_dbs.seeds import stream
-from sea_dbs.trains import TrainsActor, draw_train
+from sea_dbs.trains_actor import TrainsActor, draw_train
 
 
 class Explorer:

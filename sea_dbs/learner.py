@@ -14,7 +14,7 @@ from sea_dbs.config import TrainConfig
 from sea_dbs.descent import Descent, as_vector
 from sea_dbs.gumbel import gumbel_softmax, straight_through
 from sea_dbs.networks import RecurrentCritic, StateActionNetwork, build_actor
-from sea_dbs.trains import TrainsActor, draw_train
+from sea_dbs.trains_actor import TrainsActor, draw_train
 
 
 class Critics(nn.Module):

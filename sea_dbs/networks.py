@@ -12,7 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from sea_dbs.trains import TrainsActor
+from sea_dbs.trains_actor import TrainsActor
 from sea_dbs.trunk import COMPACT_LENGTH, CompactTrunk, centre
 
 TINY_LENGTH = 10  # values that the tiny actor looks at

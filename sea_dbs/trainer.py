@@ -12,6 +12,7 @@ import torch
 from sea_dbs.config import TrainConfig
 from sea_dbs.explorer import Explorer
 from sea_dbs.learner import Learner
+from sea_dbs.pulse_trains import definition
 from sea_dbs.replay import Replay
 from sea_dbs.rollout import Start, Transition, Vector, rollout
 from sea_dbs.seeds import stream, training_seed
@@ -156,6 +157,7 @@ def policy_spec(config: TrainConfig, n_obs: int, slots: int, step: int) -> dict[
         "step": step,
         "config": config.model_dump(mode="json"),
         "config_sha256": config.sha256(),
+        **({"trains": definition()} if config.actor == "trains" else {}),
     }
 
 

@@ -10,7 +10,7 @@ from torch.nn.functional import log_softmax, mse_loss, softmax
 
 from sea_dbs.learner import Learner
 from sea_dbs.replay import Batch
-from sea_dbs.trains import TrainsActor, draw_train
+from sea_dbs.trains_actor import TrainsActor, draw_train
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from envs.errors import UserError
 from sea_dbs.benchmark import jobs
 from sea_dbs.benchmark.engine_local import LocalEngine
 from sea_dbs.benchmark.jobs import Job, everything
-from sea_dbs.benchmark.page import mark_of, publish
+from sea_dbs.benchmark.page import publish
 from sea_dbs.benchmark.run import benchmark, run_jobs
 from sea_dbs.benchmark.schedule import Schedule
 from sea_dbs.benchmark.store import Store
@@ -234,17 +234,16 @@ def test_a_page_takes_the_tables_between_its_marks(tmp_path: Path) -> None:
         publish(page, "y", "", [])
 
 
-def test_tasks_can_have_tables_of_their_own_on_a_page(tmp_path: Path) -> None:
+def test_a_page_gets_the_tables_and_their_pictures_from_the_command(out: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    both = "<!-- benchmark robust -->\n<!-- /benchmark robust -->\n"
-    page.write_text(f"{both}<!-- benchmark robust realtime -->\n<!-- /benchmark robust realtime -->\n")
-    assert mark_of(page, "robust", ("realtime",)) == "benchmark robust realtime"
-    assert mark_of(page, "robust", ("drift", "cohort")) == mark_of(page, "robust", ()) == "benchmark robust"
-    page.write_text(f"{both}<!-- benchmark robust realtime -->\n")
-    with pytest.raises(UserError, match="must hold the lines '<!-- benchmark robust realtime -->'"):
-        mark_of(page, "robust", ("realtime",))
-    with pytest.raises(UserError, match="cannot read"):
-        mark_of(tmp_path / "none.md", "robust", ("realtime",))
+    page.write_text("<!-- benchmark paper -->\n<!-- /benchmark paper -->\n")
+    done = subprocess.run(
+        [*_command(out), "--tables-only", "--write", str(page)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "#### Task `paper`" in page.read_text()
+    assert page.read_text().count("![") == 1
+    assert [file.name for file in tmp_path.glob("*.png")] == ["paper-paper-pareto.png"]
 
 
 def test_the_series_hold_what_the_table_was_made_of(out: Path) -> None:

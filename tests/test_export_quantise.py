@@ -21,7 +21,7 @@ from export.quantise import to_int8
 from export.runner import OnnxRunner, along
 from sea_dbs.controllers import TorchPolicy
 from sea_dbs.networks import ACTORS, build_actor, state_size
-from sea_dbs.trains import TrainsActor
+from sea_dbs.trains_actor import TrainsActor
 
 N_OBS, SLOTS = 1000, 50
 TRAIN_SLOTS = 130  # actor=trains needs more

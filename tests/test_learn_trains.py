@@ -13,20 +13,22 @@ from learn_toy import toy_vector
 from torch import Tensor, nn
 
 from envs.errors import UserError
+from sea_dbs import checkpoint
 from sea_dbs.config import TrainConfig, load_config
 from sea_dbs.controllers import TorchPolicy
 from sea_dbs.explorer import Explorer
 from sea_dbs.learner import Learner
 from sea_dbs.networks import build_actor
+from sea_dbs.pulse_trains import TRAINS
 from sea_dbs.replay import Batch
 from sea_dbs.runlog import read_metrics
 from sea_dbs.train import train
-from sea_dbs.trains import TRAINS, TrainsActor, bank, draw_train, selection
+from sea_dbs.trains_actor import TrainsActor, bank, draw_train, selection
 from sea_dbs.update import actor_value, update
 
 SLOTS = 130
 SMALL = ["n_obs=50", "slots=130", "episode_steps=10", "hidden=16", "batch_size=8", "episodes=8", "n_envs=4"]
-SMALL += ["warmup_steps=40", "checkpoint_steps=40"]
+SMALL += ["warmup_steps=20", "checkpoint_steps=40"]
 
 
 def config_of(*settings: str) -> TrainConfig:
@@ -152,7 +154,7 @@ def test_a_run_over_trains_goes_on_after_a_stop_and_ends_at_the_same_weights(tmp
         def counted(action: object) -> object:
             nonlocal count
             count += 1
-            if count > 7:
+            if count > 15:  # of 20: after the warm-up and a checkpoint at step 40
                 raise StoppedError
             return step(action)
 
@@ -163,6 +165,7 @@ def test_a_run_over_trains_goes_on_after_a_stop_and_ends_at_the_same_weights(tmp
     train(config, tmp_path / "whole", quiet=True, env_factory=toy_vector)
     with pytest.raises(StoppedError):
         train(config, tmp_path / "run", quiet=True, env_factory=stopping)  # type: ignore[arg-type]
+    assert checkpoint.load(tmp_path / "run" / checkpoint.CHECKPOINT)["t"] == 40
     train(config, tmp_path / "run", resume=True, quiet=True, env_factory=toy_vector)
     lines = [read_metrics(tmp_path / run) for run in ("whole", "run")]
     assert lines[0] == lines[1]
@@ -177,12 +180,24 @@ def test_a_run_over_trains_goes_on_after_a_stop_and_ends_at_the_same_weights(tmp
         ("efficient-trains", ["exploration=epsilon"], "needs exploration=gumbel"),
         ("efficient-trains", ["warmup_actions=bernoulli"], "needs exploration=gumbel"),
         ("efficient-trains", ["variant=trains", "actor=compact"], "variant=trains sets actor itself"),
+        ("paper", ["variant=trains"], "needs slots from there on, not 50"),
+        ("efficient-trains", ["actor=compact"], "with actor=compact it has to be straight-through"),
         ("efficient-trains", ["actor_gradient=exact"], "takes one of straight-through, expected"),
     ],
 )
 def test_what_does_not_fit_trains_is_refused_in_one_sentence(preset: str, overrides: list[str], words: str) -> None:
     with pytest.raises(UserError, match=words):
         load_config(preset, overrides)
+
+
+def test_a_policy_of_other_trains_is_not_taken(tmp_path: Path) -> None:
+    train(config_of("episodes=4"), tmp_path / "run", quiet=True, env_factory=toy_vector)
+    content = checkpoint.load(tmp_path / "run" / checkpoint.POLICY)
+    assert TorchPolicy.load(tmp_path / "run").spec["trains"] == [[1, 0], [1, 1], [2, 1], [3, 1], [65, 13]]
+    content["spec"]["trains"][3] = [4, 1]
+    checkpoint.save(tmp_path / "run" / checkpoint.POLICY, content)
+    with pytest.raises(UserError, match=r"chooses among the trains .*\[4, 1\].*: this version has"):
+        TorchPolicy.load(tmp_path / "run")
 
 
 def test_the_ablations_differ_in_their_switch_alone() -> None:

@@ -26,26 +26,6 @@ def check_page(page: Path, mark: str) -> str:
     return text
 
 
-def mark_of(page: Path, suite: str, tasks: Sequence[str]) -> str:
-    """The mark that tables go to: ``benchmark SUITE TASK,TASK`` where the page has one, otherwise ``benchmark SUITE``.
-
-    So that tasks of one suite can stand on a page from commands of their own.
-
-    Raises:
-        UserError: as `check_page`.
-    """
-    if tasks:
-        own = f"benchmark {suite} {','.join(tasks)}"
-        try:
-            if _marks(own)[0] in page.read_text():
-                check_page(page, own)
-                return own
-        except OSError:
-            pass  # said below
-    check_page(page, f"benchmark {suite}")
-    return f"benchmark {suite}"
-
-
 def _marks(mark: str) -> tuple[str, str]:
     return f"<!-- {mark} -->", f"<!-- /{mark} -->"
 

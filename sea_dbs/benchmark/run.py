@@ -14,10 +14,10 @@ from sea_dbs.benchmark import figures
 from sea_dbs.benchmark.jobs import Job, everything
 from sea_dbs.benchmark.learning import curves, runs_of, samples_needed
 from sea_dbs.benchmark.schedule import Engine, Schedule
-from sea_dbs.benchmark.statistics import improvement, paired
+from sea_dbs.benchmark.statistics import improvement
 from sea_dbs.benchmark.store import Store
 from sea_dbs.benchmark.suites import Entry, Options, entries
-from sea_dbs.benchmark.tables import OURS, Row, as_json, markdown, rows_of, table
+from sea_dbs.benchmark.tables import OURS, Row, as_json, markdown, reward_apart, rows_of, table
 from sea_dbs.files import atomic_write_bytes, atomic_write_text, write_json
 from sea_dbs.manifest import machine
 from sea_dbs.progress import progress
@@ -73,6 +73,7 @@ def benchmark(
         **facts,
         "rows": as_json(rows),
         "samples": {task: _plain(samples_needed(runs_of(store, cells, task))) for task in _tasks(rows)},
+        "pictures": [name for name in drawn if not name.endswith("-comparison.png")],  # for a page
         "improvement": {task: _improvement([row for row in rows if row.task == task]) for task in _tasks(rows)},
     }
     write_json(out / f"{suite}.json", result)
@@ -122,7 +123,7 @@ def report(suite: str, rows: Sequence[Row], store: Store, cells: Sequence[Entry]
             parts += [f"Samples to the level that DDPG ends at, task `{task}`:", "", _samples(needed), ""]
         better = result["improvement"][task]
         for name, others in better.items():
-            told = f"Reward of `{name}` beside that of each other row, task `{task}`, seed by seed on the same plants:"
+            told = f"Reward of `{name}` beside that of each other row, task `{task}` (differences: plant by plant):"
             parts += [told, "", better_table(others), ""]
     violations = sum(row.violations for row in rows)
     lost = [f"{row.controller} ({row.task}) {row.lost}" for row in rows if row.lost]
@@ -155,7 +156,10 @@ def _samples(needed: dict[str, dict[str, Any]]) -> str:
 
 def better_table(others: dict[str, dict[str, Any]]) -> str:
     """Differences of reward and probabilities of improvement as a table."""
-    measures = {"higher by": "difference", "probability that it is higher": "probability"}
+    measures = {
+        "higher by": "difference",
+        "probability that a seed of it is above any of the other": "probability",
+    }
     return table(
         [
             ["", *others],
@@ -180,13 +184,9 @@ def _improvement(rows: Sequence[Row]) -> dict[str, Any]:
     for own in (row for row in several if row.controller in OURS):
         found[own.controller] = {}
         for other in (row for row in several if row is not own):
-            both = [seed for seed in own.seeds if seed in other.seeds]
-            a, b = ([row.values["reward"][row.seeds.index(seed)] for seed in both] for row in (own, other))
-            if len(both) > 1:
-                found[own.controller][other.controller] = {
-                    "difference": vars(paired(a, b)),
-                    "probability": vars(improvement(a, b)),
-                }
+            if (apart := reward_apart(own, other)) is not None:
+                chance = improvement(own.values["reward"], other.values["reward"])
+                found[own.controller][other.controller] = {"difference": vars(apart), "probability": vars(chance)}
     return found
 
 

@@ -88,8 +88,13 @@ def entries(suite: str, options: Options) -> list[Entry]:
         for task in tasks
         for seed in range(options.seeds)
         for name in controllers_of(task)
-        if not options.controllers or name == "never" or name in options.controllers
+        if (name == "never" or name in options.controllers if options.controllers else _default(suite, name))
     ]
+
+
+def _default(suite: str, controller: str) -> bool:
+    """Whether a suite has a controller that was not asked for: SEA-DBS over trains has a suite of its own."""
+    return controller not in OF_TRAINS or suite == "trains"
 
 
 @lru_cache

@@ -58,6 +58,7 @@ class Row:
     gains: dict[str, Estimate]  # % of untreated beta below random and periodic at its own pulses, paired
     beside: dict[str, dict[str, list[float]]]  # the same measures of `BESIDE`
     lost: int = 0  # plants of its seeds that diverged, in its own row or one beside it
+    rewards: tuple[tuple[float, ...], ...] = ()  # a decision, of each seed's plants; nan where one diverged
 
     @property
     def word(self) -> str:
@@ -115,7 +116,17 @@ def _row(store: Store, cells: Sequence[Entry], untreated: dict[tuple[str, int], 
         gains={name: difference(name, "own", "P_beta") for name in beside if name != "other"},
         beside=beside,
         lost=sum(len(_lost_in(one)) for one in results),
+        rewards=tuple(tuple(one["rows"]["own"]["measures"]["reward"]) for one in results),
     )
+
+
+def reward_apart(own: Row, other: Row) -> Estimate | None:
+    """By how much more reward one controller earns than another: a seed's mean over the plants that neither lost."""
+    theirs = dict(zip(other.seeds, other.rewards, strict=True))
+    pairs = [(one, theirs[seed]) for seed, one in zip(own.seeds, own.rewards, strict=True) if seed in theirs]
+    apart = [np.array(a, np.float64) - np.array(b, np.float64) for a, b in pairs]
+    means = [float(np.nanmean(one)) for one in apart if not np.isnan(one).all()]
+    return aggregate(means) if len(means) > 1 else None
 
 
 def _lost_in(result: Mapping[str, Any]) -> set[int]:

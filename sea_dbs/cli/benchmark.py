@@ -31,9 +31,7 @@ def register(app: typer.Typer) -> None:
 
 def benchmark(
     out: Out,
-    suite: Annotated[
-        str, typer.Option("--suite", help="paper, pattern, efficient, trains, amplitude or robust.")
-    ] = "paper",
+    suite: Suite = "paper",
     seeds: Seeds = 10,
     engine: EngineName = "local",
     workers: Workers = 2,
@@ -54,14 +52,15 @@ def benchmark(
     A benchmark that was stopped, even by kill -9, goes on where it was with the same --out; finished jobs are taken
     from there for other suites and figures too. A row that is called open-loop or constant stimulation meets no goal.
     """
-    from sea_dbs.benchmark.page import mark_of, publish
+    from sea_dbs.benchmark.page import check_page, publish
     from sea_dbs.benchmark.run import benchmark as run_benchmark
     from sea_dbs.benchmark.suites import Options
     from sea_dbs.extras import need
 
     need("train", "torch")
     need("report", "matplotlib")
-    mark = "" if write is None else mark_of(write, suite, split(tasks))  # before hours of jobs
+    if write is not None:
+        check_page(write, f"benchmark {suite}")  # before hours of jobs
     options = Options(seeds, plants, steps, tuple(settings or ()), split(controllers), split(tasks))
     result = run_benchmark(
         suite,
@@ -73,7 +72,9 @@ def benchmark(
         command=said(f"benchmark --suite {suite}", seeds, tasks, controllers, steps, settings),
     )
     if write is not None:
-        publish(write, mark, (out / f"{suite}.md").read_text(), [out / name for name in result["pictures"]])
+        publish(
+            write, f"benchmark {suite}", (out / f"{suite}.md").read_text(), [out / name for name in result["pictures"]]
+        )
     typer.echo(f"written: {out / suite}.md")
     finish(result["failures"])
 

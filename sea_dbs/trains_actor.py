@@ -1,13 +1,13 @@
 """Decisions between pulse trains: an actor that chooses one of a few for each decision, and its exploration.
 
-Slots that are drawn one by one never make a train: at 130 Hz a coin in each slot earns less than no pulse at all, and
-less than a pulse in every slot (docs/RESULTS.md, "Why slots drawn one by one end at all or none"). Here Gumbel-Softmax
-(Eqs. 11-13 of the paper) draws from whole trains. All of this is ours.
+Slots that are drawn one by one hardly ever make a train: at a price on pulses most of what a coin in each slot gives
+earns less than no pulse at all (docs/RESULTS.md, "What a coin in each slot earns"). Here Gumbel-Softmax (Eqs. 11-13 of
+the paper) draws from whole trains. All of this is ours.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -17,29 +17,10 @@ from torch.nn.functional import linear, one_hot, relu, softmax
 
 from envs.errors import UserError
 from sea_dbs.gumbel import sample_gumbel
+from sea_dbs.pulse_trains import MIN_SLOTS, TRAINS, masks
 from sea_dbs.trunk import CompactTrunk
 
 Floats = NDArray[np.float64]
-
-
-class Train(NamedTuple):
-    """A pulse in each of the first ``on`` slots of every ``period``."""
-
-    name: str
-    period: int  # slots
-    on: int  # slots
-
-
-# Ours: no pulse; the regular trains of 130 Hz slots that lower beta (those below 40 Hz raise it); groups at a fifth of
-# 130 Hz's pulses, which lower it too.
-TRAINS = (
-    Train("no pulse", 1, 0),
-    Train("every slot", 1, 1),
-    Train("every second slot", 2, 1),
-    Train("every third slot", 3, 1),
-    Train("groups of 13", 65, 13),
-)
-MIN_SLOTS = 65  # of a decision: the longest period
 
 
 def bank(slots: int) -> Tensor:
@@ -52,8 +33,7 @@ def bank(slots: int) -> Tensor:
         raise UserError(
             f"actor=trains gives trains of up to {MIN_SLOTS} slots: slots={slots} of a decision are too few"
         )
-    place = torch.arange(slots)
-    return torch.stack([(place % train.period < train.on).float() for train in TRAINS])
+    return torch.from_numpy(masks(slots)).float()
 
 
 def draw_train(scores: Tensor, tau: float, generator: torch.Generator) -> Tensor:
@@ -73,6 +53,9 @@ class TrainsActor(nn.Module):
     those without, so that the larger logits of all slots together are the best train. The greatest of several scores
     comes from fixed layers of differences, max(a, b) = b + relu(a - b): linear maps and ReLUs alone, which every
     export and board has.
+
+    Raises:
+        UserError: a decision too short for the trains.
     """
 
     bank: Tensor
@@ -94,6 +77,7 @@ class TrainsActor(nn.Module):
         return cast(Tensor, self.head(self.hidden(self.trunk(observation))))
 
     def forward(self, observation: Tensor) -> Tensor:
+        """(n, n_obs) -> logits (n, slots, 2)."""
         x = self.scores(observation)
         for k in range(self.layers):
             x = linear(relu(x) if k else x, self.get_buffer(f"fixed_{k}"))
@@ -140,6 +124,7 @@ def selection(has_pulse: NDArray[np.bool_]) -> list[Floats]:
 
 
 def _sum(term: tuple[list[int], int, int], units: int) -> Floats:
+    """relu(a - b) + relu(b) - relu(-b) as a row over a layer's units."""
     differences, plus, minus = term
     row = np.zeros(units)
     row[[*differences, plus]] = 1.0

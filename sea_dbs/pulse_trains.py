@@ -1,0 +1,40 @@
+"""The pulse trains that ``actor=trains`` chooses from for each decision (`sea_dbs.trains_actor`). All ours."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Train(NamedTuple):
+    """A pulse in each of the first ``on`` slots of every ``period``."""
+
+    name: str
+    period: int  # slots
+    on: int  # slots
+
+
+# No pulse; the regular trains of 130 Hz slots that lower beta, and groups at a fifth of 130 Hz's pulses, which lower it
+# too where the regular train of that rate raises it (docs/RESULTS.md). In 130 slots "every third" gives 44 pulses: the
+# last is followed at once by the first of the next decision. A policy knows them by their place: read_policy compares.
+TRAINS = (
+    Train("no pulse", 1, 0),
+    Train("every slot", 1, 1),
+    Train("every second slot", 2, 1),
+    Train("every third slot", 3, 1),
+    Train("groups of 13", 65, 13),
+)
+MIN_SLOTS = max(train.period for train in TRAINS)  # of a decision
+
+
+def masks(slots: int) -> NDArray[np.bool_]:
+    """Whether a train has a pulse in a slot, (trains, slots)."""
+    place = np.arange(slots)
+    return np.stack([place % train.period < train.on for train in TRAINS])
+
+
+def definition() -> list[list[int]]:
+    """Periods and pulses of the trains in their order: what a policy's scores stand for."""
+    return [[train.period, train.on] for train in TRAINS]
