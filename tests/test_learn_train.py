@@ -124,12 +124,15 @@ def test_updates_may_come_every_few_steps(tmp_path: Path) -> None:
 
 
 def test_a_key_of_today_leaves_runs_of_before_theirs() -> None:
-    """`steps_per_update` at 1 is what was always done: equal hash; at 5 it is another run."""
+    """`steps_per_update` at 1 and the straight-through gradient are what was always done: equal hash; else another."""
     config = load_config("paper")
     with_key = config.model_dump(mode="json")
     assert (with_key.pop("steps_per_update"), with_key.pop("gap_slots")) == (1, 1)
+    assert with_key.pop("actor_gradient") == "straight-through"
     assert config.sha256() == sha256_json({key: value for key, value in with_key.items() if key not in EVOLUTION_KEYS})
     assert load_config("paper", ["steps_per_update=5"]).sha256() != config.sha256()
+    ways = [load_config("efficient-trains", [f"variant={one}"]).sha256() for one in ("trains", "trains-st")]
+    assert ways[0] != ways[1]
 
 
 class StoppedError(Exception):
