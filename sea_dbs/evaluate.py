@@ -237,6 +237,8 @@ def _run_plan(bench: Bench, plan: Plan, policy: TorchPolicy) -> tuple[list[dict[
             case "random":
                 asked = world.share_asked(duty)
                 ran = bench.in_groups(lambda at: make_controller("random", slots, slot_us, duty=asked, seed=at), seeds)  # noqa: B023
+            case "random-trains":
+                ran = bench.in_groups(lambda at: make_controller(name, slots, slot_us, seed=at), seeds)  # noqa: B023
             case _:
                 ran = bench.run(make_controller(name, slots, slot_us, duty=world.share_asked(duty)), seeds)
         row = table_row(name if name == "policy" else split_name(name)[0], ran, untreated, config)

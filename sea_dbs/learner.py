@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,10 @@ class Critics(nn.Module):
 
     def forward(self, observation: Tensor, action: Tensor) -> Tensor:
         return torch.stack([member(observation, action) for member in self.members])
+
+    def of_each(self, observation: Tensor, actions: Tensor) -> Tensor:
+        """The first critic's value of each of k actions: (n, n_obs), (k, slots) -> (n, k)."""
+        return cast(StateActionNetwork, self.members[0]).of_each(observation, actions)
 
 
 class Learner:

@@ -202,13 +202,26 @@ class StateActionNetwork(nn.Module):
             self.first.weight[:, -sections:] = 0.0  # no section is preferred before something is learnt
 
     def forward(self, observation: Tensor, action: Tensor, memory: Tensor | None = None) -> Tensor:
+        seen = [memory] if memory is not None else []
+        return self._value([*seen, *self._seen(observation), *self._given(action)])
+
+    def of_each(self, observation: Tensor, actions: Tensor) -> Tensor:
+        """What each of k actions is worth at each observation: (n, n_obs), (k, slots) -> (n, k)."""
+        n, k = len(observation), len(actions)
+        seen = [one.repeat_interleave(k, dim=0) for one in self._seen(observation)]
+        given = [one.repeat(n, 1) for one in self._given(actions)]
+        return self._value([*seen, *given]).view(n, k)
+
+    def _seen(self, observation: Tensor) -> list[Tensor]:
         trace = centre(observation)
+        return [self.trunk(observation), trace.mean(dim=2), trace[:, :, -1]]
+
+    def _given(self, action: Tensor) -> list[Tensor]:
         pulses = (2.0 * action - 1.0).unsqueeze(1)
-        state = [self.trunk(observation), trace.mean(dim=2), trace[:, :, -1]]
-        if memory is not None:
-            state.insert(0, memory)
-        summary = [self.pattern(pulses).mean(dim=2), pulses.mean(dim=2), self.sections(pulses).squeeze(1)]
-        return cast(Tensor, self.rest(self.first(torch.cat([*state, *summary], dim=1))).squeeze(1))
+        return [self.pattern(pulses).mean(dim=2), pulses.mean(dim=2), self.sections(pulses).squeeze(1)]
+
+    def _value(self, features: list[Tensor]) -> Tensor:
+        return cast(Tensor, self.rest(self.first(torch.cat(features, dim=1))).squeeze(1))
 
 
 class RecurrentCritic(nn.Module):

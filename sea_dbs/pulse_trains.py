@@ -11,20 +11,20 @@ from numpy.typing import NDArray
 class Train(NamedTuple):
     """A pulse in each of the first ``on`` slots of every ``period``."""
 
-    name: str
+    name: str  # in slots of 130 Hz
     period: int  # slots
     on: int  # slots
 
 
 # No pulse; the regular trains of 130 Hz slots that lower beta, and groups at a fifth of 130 Hz's pulses, which lower it
-# too where the regular train of that rate raises it (docs/RESULTS.md). In 130 slots "every third" gives 44 pulses: the
-# last is followed at once by the first of the next decision. A policy knows them by their place: read_policy compares.
+# too where the regular train of that rate raises it (docs/RESULTS.md). In 130 slots "43-hz" gives 44 pulses: the last
+# is followed at once by the first of the next decision. A policy knows them by their place: read_policy compares.
 TRAINS = (
-    Train("no pulse", 1, 0),
-    Train("every slot", 1, 1),
-    Train("every second slot", 2, 1),
-    Train("every third slot", 3, 1),
-    Train("groups of 13", 65, 13),
+    Train("none", 1, 0),
+    Train("130-hz", 1, 1),
+    Train("65-hz", 2, 1),
+    Train("43-hz", 3, 1),
+    Train("groups-26-hz", 65, 13),
 )
 MIN_SLOTS = max(train.period for train in TRAINS)  # of a decision
 

@@ -79,9 +79,8 @@ def actor_value(learner: Learner, s: Tensor, tau: float, generator: torch.Genera
     scores = actor.scores(s)
     if learner.config.actor_gradient == "straight-through":
         return learner.critic(s, draw_train(scores, tau, generator) @ actor.bank)[0], scores
-    n, trains = scores.shape
     with torch.no_grad():
-        q = learner.critic(s.repeat_interleave(trains, dim=0), actor.bank.repeat(n, 1))[0].view(n, trains)
+        q = learner.critic.of_each(s, actor.bank)
     return (softmax(scores, dim=-1) * q).sum(dim=1), scores
 
 

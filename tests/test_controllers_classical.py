@@ -53,6 +53,20 @@ def test_every_classical_controller_runs_on_every_preset(preset: str, name: str)
     assert action.dtype == np.int8
 
 
+def test_random_trains_give_each_train_alike_to_each_plant_by_itself() -> None:
+    controller = make_controller("random-trains", 130, Fraction(1_000_000, 130), seed=3)
+    controller.init_state(4)
+    given = np.array([_pulses(controller, 0.4, 0.4, 0.4, 0.4) for _ in range(600)])
+    assert dict(zip(*np.unique(given, return_counts=True), strict=True)) == pytest.approx(
+        dict.fromkeys((0, 26, 44, 65, 130), 480), rel=0.2
+    )
+    assert not (given == given[:, :1]).all()
+    controller.init_state(4)
+    assert [_pulses(controller, 0.4, 0.4, 0.4, 0.4) for _ in range(3)] == given[:3].tolist()
+    with pytest.raises(UserError, match="slots=50 of a decision are too few"):
+        make_controller("random-trains", 50, 20_000)
+
+
 def test_each_parameter_lies_in_its_range_and_names_its_source() -> None:
     for kind, parameters in KINDS.items():
         for key, own in parameters.items():

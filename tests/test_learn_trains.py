@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from torch import Tensor, nn
 
 from envs.errors import UserError
 from sea_dbs import checkpoint
+from sea_dbs.benchmark.suites import Options, job_of
 from sea_dbs.config import TrainConfig, load_config
-from sea_dbs.controllers import TorchPolicy
+from sea_dbs.controllers import TorchPolicy, build
 from sea_dbs.explorer import Explorer
 from sea_dbs.learner import Learner
 from sea_dbs.networks import build_actor
@@ -82,15 +84,15 @@ def test_a_train_is_drawn_as_often_as_its_score_says_at_any_temperature(tau: flo
 
 
 class Table(nn.Module):
-    """Q of each train, whatever is observed: (n, n_obs), (n, slots) -> (1, n)."""
+    """Q of each train, whatever is observed."""
 
     def __init__(self, q: Tensor) -> None:
         super().__init__()
         self.q = q
 
-    def forward(self, observation: Tensor, action: Tensor) -> Tensor:
-        trains = (action.unsqueeze(1) == bank(SLOTS).unsqueeze(0)).all(dim=2).int().argmax(dim=1)
-        return self.q[trains].unsqueeze(0)
+    def of_each(self, observation: Tensor, actions: Tensor) -> Tensor:
+        torch.testing.assert_close(actions, bank(SLOTS))
+        return self.q.repeat(len(observation), 1)
 
 
 def test_the_expected_gradient_is_that_of_the_mean_over_all_trains() -> None:
@@ -102,6 +104,12 @@ def test_the_expected_gradient_is_that_of_the_mean_over_all_trains() -> None:
     p = torch.softmax(scores.detach(), dim=1)
     torch.testing.assert_close(value, p @ q)
     torch.testing.assert_close(scores.grad, p * (q - (p @ q).unsqueeze(1)))
+
+
+def test_all_trains_at_once_are_worth_what_each_is_alone() -> None:
+    critic, seen = Learner(config_of(), 50, SLOTS).critic, torch.rand(7, 50)
+    alone = [critic(seen, train.expand(7, SLOTS))[0] for train in bank(SLOTS)]
+    torch.testing.assert_close(critic.of_each(seen, bank(SLOTS)), torch.stack(alone, dim=1))
 
 
 @pytest.mark.parametrize("best", range(len(TRAINS)))
@@ -118,12 +126,24 @@ def test_the_expected_gradient_finds_the_best_train_wherever_it_is(best: int) ->
         assert set(learner.actor.scores(seen).argmax(dim=1).tolist()) == {best}  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("name", ["train-65-hz", "train-43-hz", "train-groups-26-hz"])
+def test_a_train_alone_is_what_the_actor_would_give(name: str) -> None:
+    chosen = job_of("efficient-3", name, 0, Options()).spec["controller"]
+    alone = build(chosen.pop("kind"), 130, Fraction(1_000_000, 130), chosen)
+    alone.init_state(1)
+    train = [one.name for one in TRAINS].index(name.removeprefix("train-"))
+    for _ in range(2):
+        np.testing.assert_array_equal(alone.act(np.zeros((1, 1), np.float32))[0], bank(130)[train].numpy())
+
+
 @pytest.mark.parametrize("gradient", ["expected", "straight-through"])
 def test_an_update_changes_actor_critic_and_reward_model(gradient: str) -> None:
     learner = Learner(config_of(f"actor_gradient={gradient}"), 50, SLOTS)
     before = {name: part.vector.clone() for name, part in vars(learner).items() if name.endswith("_descent")}
     n = 16
-    batch = Batch(torch.rand(n, 50), bank(SLOTS)[torch.arange(n) % 5], torch.rand(n), torch.rand(n, 50), torch.ones(n))
+    batch = Batch(
+        torch.rand(n, 50), bank(SLOTS)[torch.arange(n) % len(TRAINS)], torch.rand(n), torch.rand(n, 50), torch.ones(n)
+    )
     losses, error = update(learner, batch, 1.0, torch.Generator().manual_seed(1))
     assert all(not torch.equal(getattr(learner, name).vector, old) for name, old in before.items())
     assert error.shape == (n,)

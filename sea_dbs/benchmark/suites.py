@@ -13,8 +13,9 @@ from envs.errors import UserError
 from sea_dbs.benchmark.jobs import Job
 from sea_dbs.benchmark.play import CONTINUOUS
 from sea_dbs.config import ENV_KEYS, TrainConfig, load_config
-from sea_dbs.controllers.catalogue import AMPLITUDE, FEEDBACK, read_tuned
+from sea_dbs.controllers.catalogue import AMPLITUDE, FEEDBACK, RANDOM_TRAINS, read_tuned
 from sea_dbs.files import read_json
+from sea_dbs.pulse_trains import TRAINS, masks
 from sea_dbs.seeds import HELD_OUT
 from sea_dbs.tasks import Task, find_task
 
@@ -31,6 +32,9 @@ LEARNED = ("sea-dbs", "gs-only", "pm-only", "ddpg", "ppo")
 ONE_SLOT = ("dqn", "qr-dqn")  # where the action is one slot
 #: SEA-DBS that chooses among whole trains, and its ablations, in one configuration: where a pulse has a price.
 OF_TRAINS = ("trains", "trains-st", "trains-slots")
+#: What they must beat: each of their trains alone, and one drawn by chance for each decision.
+TRAINS_ALONE = {f"train-{one.name}": k for k, one in enumerate(TRAINS) if one.name not in ("none", "130-hz")}
+BESIDE_TRAINS = (*TRAINS_ALONE, RANDOM_TRAINS)
 TRAINS_FILE = {"efficient": "efficient-trains"}  # a task's file of training settings -> theirs
 #: Controllers with parameters that come with the package, tuned/NAME-SLOTRATE.json: name -> kind.
 TUNED = {"pi-tuned": "pi", "pi-amplitude-tuned": "pi-amplitude", "pattern-45": "pattern", "pattern-26": "pattern"}
@@ -94,7 +98,7 @@ def entries(suite: str, options: Options) -> list[Entry]:
 
 def _default(suite: str, controller: str) -> bool:
     """Whether a suite has a controller that was not asked for: SEA-DBS over trains has a suite of its own."""
-    return controller not in OF_TRAINS or suite == "trains"
+    return controller not in (*OF_TRAINS, *BESIDE_TRAINS) or suite == "trains"
 
 
 @lru_cache
@@ -112,11 +116,12 @@ def controllers_of(task: str) -> tuple[str, ...]:
             names.append(name)
     if graded:  # a learner has no amplitude to choose: on this task it would be one of `slots-130`
         return tuple(names)
+    over_trains = find_task(task).training in TRAINS_FILE
+    names += BESIDE_TRAINS if over_trains else ()
     names += LEARNED
     if world.slots == 1:
         names += ONE_SLOT
-    if find_task(task).training in TRAINS_FILE:
-        names += OF_TRAINS
+    names += OF_TRAINS if over_trains else ()
     if world.preset == "realtime":
         names.append("recurrent")
     return tuple(names)
@@ -145,6 +150,10 @@ def job_of(task: str, controller: str, seed: int, options: Options) -> Job:
     if controller in (*LEARNED, *ONE_SLOT, *OF_TRAINS, "recurrent"):
         return play_of(task, controller, seed, options)
     own: dict[str, Any] = {"kind": TUNED.get(controller, controller)}
+    if controller in TRAINS_ALONE:
+        world = find_task(task).config()
+        mask = masks(world.slots)[TRAINS_ALONE[controller]]
+        own = {"kind": "pattern", "mask": "".join("1" if pulse else "0" for pulse in mask), "slot_hz": world.stim_hz}
     if controller in TUNED:
         own |= tuned(controller, find_task(task).config().stim_hz) or {}
     needs = () if controller == "never" else (job_of(task, "never", seed, options),)

@@ -24,7 +24,7 @@ def evaluate(
             "--controllers",
             metavar="LIST",
             help="Comma-separated, in the table's order; empty: never, always, periodic, random, on-off where it "
-            "sees beta, policy. All: never, always, periodic, random, replayed, on-off, "
+            "sees beta, policy. All: never, always, periodic, random, random-trains, replayed, on-off, "
             "dual-threshold, proportional, pi, pattern:FILE, policy; KIND:FILE takes what 'sea-dbs tune' found.",
         ),
     ] = "",

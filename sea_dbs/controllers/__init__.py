@@ -15,6 +15,7 @@ from sea_dbs.controllers.catalogue import (
     KINDS,
     NAMES,
     NEED_FILE,
+    RANDOM_TRAINS,
     TUNED,
     Parameter,
     build,
@@ -22,7 +23,7 @@ from sea_dbs.controllers.catalogue import (
     split_name,
 )
 from sea_dbs.controllers.feedback import DualThreshold, OnOff, PIAmplitude, PIFrequency, Proportional
-from sea_dbs.controllers.open_loop import Always, Never, Pattern, Periodic, RandomDuty, Replayed
+from sea_dbs.controllers.open_loop import Always, Never, Pattern, Periodic, RandomDuty, RandomTrains, Replayed
 from sea_dbs.controllers.policy import TorchPolicy
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "KINDS",
     "NAMES",
     "NEED_FILE",
+    "RANDOM_TRAINS",
     "TUNED",
     "Action",
     "Always",
@@ -49,6 +51,7 @@ __all__ = [
     "Policy",
     "Proportional",
     "RandomDuty",
+    "RandomTrains",
     "Replayed",
     "SetsAmplitude",
     "TorchPolicy",

@@ -15,7 +15,7 @@ from typing import Any
 from envs.errors import UserError
 from sea_dbs.controllers.base import Controller
 from sea_dbs.controllers.feedback import DualThreshold, OnOff, PIAmplitude, PIFrequency, Proportional
-from sea_dbs.controllers.open_loop import Always, Never, Pattern, Periodic, RandomDuty, Replayed
+from sea_dbs.controllers.open_loop import Always, Never, Pattern, Periodic, RandomDuty, RandomTrains, Replayed
 from sea_dbs.files import read_json
 
 # P_beta/1000 of the healthy plant (pd 0), single windows of 1 s, 32 search plants of 8 s, float32:
@@ -75,7 +75,8 @@ FEEDBACK = ("on-off", "dual-threshold", "proportional", "pi")  # they read the n
 AMPLITUDE = ("pi-amplitude",)  # so do these, and set the pulses' amplitude: for graded recruitment
 NEED_FILE = ("replayed", "pattern")  # names that mean nothing without a file
 CLASSICAL = ("never", "always", "periodic", "random", *FEEDBACK)
-NAMES = (*CLASSICAL, *AMPLITUDE, *NEED_FILE)
+RANDOM_TRAINS = "random-trains"  # what chance makes of the trains that actor=trains chooses from
+NAMES = (*CLASSICAL, *AMPLITUDE, RANDOM_TRAINS, *NEED_FILE)
 TUNED = "tuned.json"  # what `sea-dbs tune` writes
 
 
@@ -160,6 +161,8 @@ def build(kind: str, slots: int, slot_us: int | Fraction, given: Mapping[str, An
                 return Periodic(slots, slot_us, **values)
             case "random":
                 return RandomDuty(slots, seed=seed, **values)
+            case "random-trains":
+                return RandomTrains(slots, seed)
             case "pattern":
                 return Pattern(slots, slot_us, **values)
             case "on-off":

@@ -12,6 +12,7 @@ import numpy as np
 
 from envs.errors import UserError
 from sea_dbs.controllers.base import Action, Observation, check_observation
+from sea_dbs.pulse_trains import MIN_SLOTS, masks
 
 
 class _OpenLoop(ABC):
@@ -116,6 +117,29 @@ class RandomDuty(_OpenLoop):
 
     def _next(self) -> Action:
         return (self.generator.random((self.n, self.slots)) < self.duty).astype(np.int8)
+
+
+class RandomTrains(_OpenLoop):
+    """One of the trains of `sea_dbs.pulse_trains` for each decision of each environment, all with the same chance.
+
+    Raises:
+        UserError: a decision too short for them.
+    """
+
+    def __init__(self, slots: int, seed: int = 0) -> None:
+        if slots < MIN_SLOTS:
+            raise UserError(f"random trains last {MIN_SLOTS} slots: slots={slots} of a decision are too few")
+        super().__init__("random trains", slots)
+        self.masks = masks(slots).astype(np.int8)
+        self.seed = seed
+        self.generator = np.random.default_rng(seed)
+
+    def init_state(self, n: int = 1) -> None:
+        super().init_state(n)
+        self.generator = np.random.default_rng(self.seed)
+
+    def _next(self) -> Action:
+        return self.masks[self.generator.integers(len(self.masks), size=self.n)]
 
 
 class Pattern(_OpenLoop):
