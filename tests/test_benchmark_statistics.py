@@ -8,6 +8,7 @@ from scipy import stats
 
 from sea_dbs.benchmark.learning import binned, samples_needed
 from sea_dbs.benchmark.statistics import aggregate, curve, first_reached, improvement, paired
+from sea_dbs.benchmark.tables import Row
 
 
 def test_the_interquartile_mean_and_its_interval_are_scipys() -> None:
@@ -58,3 +59,13 @@ def test_samples_to_the_baselines_end() -> None:
     assert first_reached(np.array([1.0, 2.0]), np.array([5.0, 4.0]), 3.0) == np.inf
     one = curve(np.array([1.0]), np.array([[2.0]]))
     assert (one.low[0], one.value[0], one.high[0]) == (2.0, 2.0, 2.0)
+
+
+@pytest.mark.parametrize("labels", [("",), ("constant stimulation", "constant stimulation", "")])
+def test_only_a_policy_that_was_made_blind_is_called_closed_loop(labels: tuple[str, ...]) -> None:
+    """A classical controller reads beta by its making: no test was done that it could have passed."""
+    loss = {"zeros": aggregate([0.1, 0.2])}
+    classical, policy = (Row("paper", "x", (0,), {}, labels, 0, tests, {}, {}).word for tests in ({}, loss))
+    assert "reads beta" in classical
+    assert "closed-loop" in policy
+    assert classical.replace("reads beta", "closed-loop") == policy

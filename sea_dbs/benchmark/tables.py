@@ -63,10 +63,11 @@ class Row:
     @property
     def word(self) -> str:
         """What stands in the table: the label of most seeds, and of how many."""
+        own = "closed-loop" if self.losses else "reads beta"  # only a policy is tested for what it reads
         names = sorted(set(self.labels), key=lambda one: (-self.labels.count(one), one))
         if len(names) == 1:
-            return names[0] or ("closed-loop" if self.losses else "reads beta")
-        return ", ".join(f"{one or 'closed-loop'} {self.labels.count(one)} of {len(self.labels)}" for one in names)
+            return names[0] or own
+        return ", ".join(f"{one or own} {self.labels.count(one)} of {len(self.labels)}" for one in names)
 
     def estimate(self, measure: str) -> Estimate | None:
         """Interquartile mean over seeds with its interval."""
