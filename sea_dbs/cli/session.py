@@ -64,8 +64,9 @@ def session(
         typer.Option(
             "--controller",
             metavar="NAME",
-            help="never, always, periodic, random, on-off, dual-threshold, proportional, pi, pattern:FILE, "
-            "replayed:FILE: in the policy's place, on its plant; KIND:FILE takes what 'sea-dbs tune' found.",
+            help="never, always, periodic, random, random-trains, on-off, dual-threshold, proportional, pi, "
+            "pattern:FILE, replayed:FILE: in the policy's place, on its plant; KIND:FILE takes what 'sea-dbs tune' "
+            "found.",
         ),
     ] = None,
     shadow: Annotated[
