@@ -15,6 +15,7 @@ COLOURS = {
     "always": CONTINUOUS,
     "periodic": "#5f9ed6",
     "random": NEUTRAL,
+    "random-trains": "#9a8c7a",
     "replayed": "#8d95a3",
     "on-off": "#3f8f86",
     "dual-threshold": "#5aa69c",

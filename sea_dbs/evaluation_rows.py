@@ -14,7 +14,6 @@ from envs.errors import UserError
 from envs.stimulation import CONTINUOUS_HZ
 from sea_dbs.closed_loop import CONSTANT, CONSTANT_DUTY, OPEN_LOOP
 from sea_dbs.config import TrainConfig
-from sea_dbs.controllers import RANDOM_TRAINS
 from sea_dbs.files import read_json
 from sea_dbs.measures import excess, field_measures
 from sea_dbs.rollout import Transition
@@ -24,7 +23,7 @@ TRANSIENT_MS = 1000.0  # ms in which the first pulses change the network, as `pa
 MOST_VALUES = 400  # of a series of an episode in evaluation.json
 #: What an evaluation may change of the environment that a policy was trained in.
 WORLD_KEYS = ("pd", "drift", "delay_steps", "noise_sd", "artefact", "missing_share", "amplitude_uA_cm2", "width_ms")
-OPEN_LOOP_BY_DESIGN = ("never", "periodic", "random", RANDOM_TRAINS, "replayed", "pattern", "policy, silenced")
+OPEN_LOOP_BY_DESIGN = ("never", "periodic", "random", "random-trains", "replayed", "pattern", "policy, silenced")
 
 
 @dataclass

@@ -240,12 +240,13 @@ def test_a_page_takes_the_tables_between_its_marks(tmp_path: Path) -> None:
 
 def test_a_page_gets_the_tables_and_their_pictures_from_the_command(out: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text("<!-- benchmark paper -->\n<!-- /benchmark paper -->\n")
-    done = subprocess.run(
-        [*_command(out), "--tables-only", "--write", str(page)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    marks = "<!-- benchmark paper -->\n<!-- /benchmark paper -->\n"
+    page.write_text(f"{marks}\n<!-- one task -->\n<!-- /one task -->\n")
+    command = [*_command(out), "--tables-only", "--write", str(page), "--mark", "one task"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "#### Task `paper`" in page.read_text()
+    assert "#### Task `paper`" in page.read_text().removeprefix(marks)
+    assert page.read_text().startswith(marks)
     assert page.read_text().count("![") == 1
     assert [file.name for file in tmp_path.glob("*.png")] == ["paper-paper-pareto.png"]
 

@@ -10,14 +10,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from learn_toy import toy_vector
+from learn_toy import ToyEnv, toy_vector
 from torch import Tensor, nn
 
 from envs.errors import UserError
 from sea_dbs import checkpoint
+from sea_dbs.benchmark.play import play_job
 from sea_dbs.benchmark.suites import Options, job_of
+from sea_dbs.closed_loop import OPEN_LOOP
 from sea_dbs.config import TrainConfig, load_config
 from sea_dbs.controllers import TorchPolicy, build
+from sea_dbs.evaluate import evaluate
+from sea_dbs.evaluation_plan import Plan
 from sea_dbs.explorer import Explorer
 from sea_dbs.learner import Learner
 from sea_dbs.networks import build_actor
@@ -208,6 +212,27 @@ def test_a_run_over_trains_goes_on_after_a_stop_and_ends_at_the_same_weights(tmp
 def test_what_does_not_fit_trains_is_refused_in_one_sentence(preset: str, overrides: list[str], words: str) -> None:
     with pytest.raises(UserError, match=words):
         load_config(preset, overrides)
+
+
+def test_trains_by_chance_are_open_loop_and_others_on_each_plant(tmp_path: Path) -> None:
+    train(config_of("episodes=4"), tmp_path / "run", quiet=True, env_factory=toy_vector)
+    plan = Plan(("never", "random-trains"), 12)
+    result = evaluate(tmp_path / "run", tmp_path / "out", plan, quiet=True, env_factory=ToyEnv)
+    row = result["rows"][1]
+    assert (row["controller"], row["label"]) == ("random-trains", OPEN_LOOP)
+    given = [one["decisions"] for one in result["episodes"] if one["controller"] == "random trains"]
+    assert len(given) == 12  # a group of eight, and one of four
+    assert len({tuple(one) for one in given}) == 12
+
+
+def test_a_benchmark_draws_other_trains_for_another_seeds_plants() -> None:
+    options = Options(2, 2, 3)
+    jobs = [job_of("efficient-3", "random-trains", seed, options) for seed in range(2)]
+    played = [play_job(job.spec, None, [0.4, 0.4]) for job in jobs]
+    assert [result["label"] for result, _ in played] == [OPEN_LOOP] * 2
+    pulses = [series["pulses"].tolist() for _, series in played]
+    assert pulses[0] != pulses[1]
+    assert {count for plants in pulses for plant in plants for count in plant} <= {0, 26, 44, 65, 130}
 
 
 def test_a_policy_of_other_trains_is_not_taken(tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ from sea_dbs.benchmark.measure import burst_thresholds, measures, series
 from sea_dbs.benchmark.trains import best_periodic, decided, second_by_second, slot_us
 from sea_dbs.benchmark.world import MakeWorld, Play, make_world, play
 from sea_dbs.closed_loop import BLIND, CONSTANT, CONSTANT_DUTY, OPEN_LOOP, Played, decisions_on, label, shown
-from sea_dbs.controllers import RANDOM_TRAINS, Controller, RandomDuty, TorchPolicy, build
+from sea_dbs.controllers import Controller, RandomDuty, TorchPolicy, build
 from sea_dbs.tasks import find_task
 
-OPEN_LOOP_KINDS = ("never", "periodic", "random", RANDOM_TRAINS, "pattern")
+OPEN_LOOP_KINDS = ("never", "periodic", "random", "random-trains", "pattern")
 CONTINUOUS = "continuous"  # regular 130 Hz, in slots of its own
 
 Answer = tuple[dict[str, Any], dict[str, Any]]

@@ -13,7 +13,7 @@ from envs.errors import UserError
 from sea_dbs.benchmark.jobs import Job
 from sea_dbs.benchmark.play import CONTINUOUS
 from sea_dbs.config import ENV_KEYS, TrainConfig, load_config
-from sea_dbs.controllers.catalogue import AMPLITUDE, FEEDBACK, RANDOM_TRAINS, read_tuned
+from sea_dbs.controllers.catalogue import AMPLITUDE, FEEDBACK, read_tuned
 from sea_dbs.files import read_json
 from sea_dbs.pulse_trains import TRAINS, masks
 from sea_dbs.seeds import HELD_OUT
@@ -34,7 +34,7 @@ ONE_SLOT = ("dqn", "qr-dqn")  # where the action is one slot
 OF_TRAINS = ("trains", "trains-st", "trains-slots")
 #: What they must beat: each of their trains alone, and one drawn by chance for each decision.
 TRAINS_ALONE = {f"train-{one.name}": k for k, one in enumerate(TRAINS) if one.name not in ("none", "130-hz")}
-BESIDE_TRAINS = (*TRAINS_ALONE, RANDOM_TRAINS)
+BESIDE_TRAINS = (*TRAINS_ALONE, "random-trains")
 TRAINS_FILE = {"efficient": "efficient-trains"}  # a task's file of training settings -> theirs
 #: Controllers with parameters that come with the package, tuned/NAME-SLOTRATE.json: name -> kind.
 TUNED = {"pi-tuned": "pi", "pi-amplitude-tuned": "pi-amplitude", "pattern-45": "pattern", "pattern-26": "pattern"}

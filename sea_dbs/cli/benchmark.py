@@ -46,6 +46,9 @@ def benchmark(
     any_version: AnyVersion = False,
     tables_only: TablesOnly = False,
     write: Page = None,
+    mark: Annotated[
+        str, typer.Option("--mark", metavar="NAME", help="Of the marks on the page; default: benchmark SUITE.")
+    ] = "",
 ) -> None:
     """Run every controller on every task of a suite with every seed, each once, and make tables and figures.
 
@@ -59,8 +62,9 @@ def benchmark(
 
     need("train", "torch")
     need("report", "matplotlib")
+    mark = mark or f"benchmark {suite}"
     if write is not None:
-        check_page(write, f"benchmark {suite}")  # before hours of jobs
+        check_page(write, mark)  # before hours of jobs
     options = Options(seeds, plants, steps, tuple(settings or ()), split(controllers), split(tasks))
     result = run_benchmark(
         suite,
@@ -72,9 +76,7 @@ def benchmark(
         command=said(f"benchmark --suite {suite}", seeds, tasks, controllers, steps, settings),
     )
     if write is not None:
-        publish(
-            write, f"benchmark {suite}", (out / f"{suite}.md").read_text(), [out / name for name in result["pictures"]]
-        )
+        publish(write, mark, (out / f"{suite}.md").read_text(), [out / name for name in result["pictures"]])
     typer.echo(f"written: {out / suite}.md")
     finish(result["failures"])
 

@@ -54,9 +54,9 @@ def evaluate(
     "policy" brings two more rows, the policy with its observation silenced (zeros, and its mean): one that loses
     nothing by that is called open-loop, one that stimulates over 95 % of the slots constant stimulation. "random" has
     the policy's duty, "replayed" its decisions on another plant; "periodic" is the best regular train with no more
-    pulses than the policy gives. "error" is beta above the 75th percentile of healthy beta, untreated = 100 %; "above"
-    the share of decisions there; "policy below it" by how many points of untreated beta the policy is lower, plant by
-    plant, with its 95 % interval.
+    pulses than the policy gives; "random-trains" draws one of the trains of actor=trains for each decision. "error" is
+    beta above the 75th percentile of healthy beta, untreated = 100 %; "above" the share of decisions there; "policy
+    below it" by how many points of untreated beta the policy is lower, plant by plant, with its 95 % interval.
     """
     from envs.errors import UserError
     from sea_dbs.extras import need

@@ -75,8 +75,7 @@ FEEDBACK = ("on-off", "dual-threshold", "proportional", "pi")  # they read the n
 AMPLITUDE = ("pi-amplitude",)  # so do these, and set the pulses' amplitude: for graded recruitment
 NEED_FILE = ("replayed", "pattern")  # names that mean nothing without a file
 CLASSICAL = ("never", "always", "periodic", "random", *FEEDBACK)
-RANDOM_TRAINS = "random-trains"  # what chance makes of the trains that actor=trains chooses from
-NAMES = (*CLASSICAL, *AMPLITUDE, RANDOM_TRAINS, *NEED_FILE)
+NAMES = (*CLASSICAL, *AMPLITUDE, "random-trains", *NEED_FILE)
 TUNED = "tuned.json"  # what `sea-dbs tune` writes
 
 
@@ -114,7 +113,8 @@ def make_controller(
 ) -> Controller:
     """A classical controller by name, ``KIND`` or ``KIND:FILE``.
 
-    Without a file it has the parameters of `KINDS`; "periodic" takes ``hz``, "random" ``duty`` and ``seed``.
+    Without a file it has the parameters of `KINDS`; "periodic" takes ``hz``, "random" ``duty`` and ``seed``,
+    "random-trains" ``seed``.
 
     Raises:
         UserError: an unknown name, a file that does not fit, or a parameter out of its range.

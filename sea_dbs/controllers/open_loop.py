@@ -132,11 +132,11 @@ class RandomTrains(_OpenLoop):
         super().__init__("random trains", slots)
         self.masks = masks(slots).astype(np.int8)
         self.seed = seed
-        self.generator = np.random.default_rng(seed)
+        self.init_state()
 
     def init_state(self, n: int = 1) -> None:
         super().init_state(n)
-        self.generator = np.random.default_rng(self.seed)
+        self.generator = np.random.default_rng([self.seed, MIN_SLOTS])  # a plant of this seed draws from the seed alone
 
     def _next(self) -> Action:
         return self.masks[self.generator.integers(len(self.masks), size=self.n)]
