@@ -5,7 +5,15 @@ from __future__ import annotations
 import difflib
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from envs.errors import UserError
 from envs.plant.network import check_dt
@@ -55,6 +63,12 @@ class EnvConfig(BaseModel):
     missing_run: float | None = Field(None, ge=1.0, le=10_000.0)  # mean values a run of losses; None: independent
     missing_fill: Literal["hold", "interpolate"] = "hold"  # what stands in for a lost value
     drift: Literal["none", "impedance", "disease", "circadian"] = "none"  # of the patient, see envs.patients.DRIFTS
+    own_duties: int = Field(0, ge=0, le=64)  # decisions whose duty stands before the observed windows, ours
+
+    @property
+    def n_seen(self) -> int:
+        """Values of an observation."""
+        return self.n_obs + self.own_duties
 
     @property
     def decision_ms(self) -> float:
@@ -83,6 +97,14 @@ class EnvConfig(BaseModel):
         """Samples that a decision brings: of beta, or of slots (`view`)."""
         return round(self.decision_ms / self.stride_ms) if self.view == "trace" else self.slots
 
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """An environment without own duties is described, and recognised again, as before there were any."""
+        values: dict[str, Any] = handler(self)
+        if not self.own_duties:
+            values.pop("own_duties", None)
+        return values
+
     @model_validator(mode="after")
     def _consistent(self) -> EnvConfig:
         check_dt(self.dt_ms)
@@ -97,6 +119,8 @@ class EnvConfig(BaseModel):
                 f"stim_hz {self.stim_hz:g} with gap_slots {self.gap_slots} lets pulses come at up to "
                 f"{self.stim_hz / self.gap_slots:g} Hz: at most {MAX_PULSE_HZ:g} Hz are allowed"
             )
+        if self.own_duties and self.view != "trace":
+            raise UserError(f"own_duties is {self.own_duties}: view '{self.view}' has none, allowed is 0")
         if self.gap_slots > 1 and self.gap_slots * self.slot_ms > self.window_ms:  # pulses are forgotten after it
             raise UserError(
                 f"gap_slots {self.gap_slots} of {self.slot_ms:g} ms each are longer than window_ms {self.window_ms:g}"

@@ -11,7 +11,15 @@ from envs.basal_ganglia import BasalGangliaEnv
 from envs.config import env_config
 from envs.errors import UserError
 from envs.patients import DRIFTS, Patient, PatientWrapper
-from envs.wrappers import BetaThresholdReward, Env, MissingSamples, ObservationDelay, SensingNoise, SpikeArtefact
+from envs.wrappers import (
+    BetaThresholdReward,
+    Env,
+    MissingSamples,
+    ObservationDelay,
+    OwnDuties,
+    SensingNoise,
+    SpikeArtefact,
+)
 
 
 def make_env(preset: str = "paper", *, patient: Patient | None = None, **overrides: Any) -> Env:
@@ -42,6 +50,8 @@ def with_layers(base: BasalGangliaEnv, patient: Patient | None = None) -> Env:
         env = MissingSamples(env, c.missing_share, new_values, c.missing_run, c.missing_fill)
     if c.delay_steps > 0:
         env = ObservationDelay(env, c.delay_steps)
+    if c.own_duties:
+        env = OwnDuties(env, c.own_duties)
     return env
 
 

@@ -39,7 +39,7 @@ R = TypeVar("R")
 class BasalGangliaVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int8], NDArray[Any]]):
     """B environments ``sea_dbs/BasalGanglia-v0``, advanced together; made by ``gymnasium.make_vec``.
 
-    Observations: float32 (B, n_obs). Actions: int8 (B, slots). ``reset`` takes one seed (lane i gets seed + i) or a
+    Observations: float32 (B, config.n_seen). Actions: int8 (B, slots). ``reset`` takes one seed (lane i: seed + i) or a
     list; its options are those of the single environment, ``reset_mask`` (Gymnasium's) and ``patients``, one a lane.
 
     A lane whose voltage becomes non-finite, or that fires faster than the plant can follow, ends its episode: it is
@@ -77,12 +77,12 @@ class BasalGangliaVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int8], NDA
         self._mode = _mode(autoreset_mode)
         self.metadata = {**BasalGangliaEnv.metadata, "autoreset_mode": self._mode}
         self._lanes = [Lane(config, patient) for patient in self._each(patients, "patients")]
-        base = self._lanes[0].base
-        self.single_observation_space, self.single_action_space = base.observation_space, base.action_space
-        self.observation_space = batch_space(base.observation_space, num_envs)
-        self.action_space = batch_space(base.action_space, num_envs)
+        env = self._lanes[0].env
+        self.single_observation_space, self.single_action_space = env.observation_space, env.action_space
+        self.observation_space = batch_space(env.observation_space, num_envs)
+        self.action_space = batch_space(env.action_space, num_envs)
         self._batch: BatchPlant | None = None
-        self._observations = np.zeros((num_envs, config.n_obs), dtype=np.float32)
+        self._observations = np.zeros((num_envs, config.n_seen), dtype=np.float32)
         self._ended = np.zeros(num_envs, dtype=np.bool_)  # lanes whose next step is a reset (NEXT_STEP), or is refused
         self._failures: dict[int, Failure] = {}  # lanes without a living network, until they are reset
 

@@ -15,4 +15,7 @@ def input_of(config: TrainConfig) -> tuple[str, Normalisation]:
         slots = world.n_obs // 2
         words = f"GPi rate / {RATE_SCALE_HZ:g} in each of the last {slots} slots, then 1 or 0 for a pulse in each"
         return words, Normalisation(quantity="mean rate of a GPi cell in a slot", unit="Hz", divisor=RATE_SCALE_HZ)
-    return "P_beta / 1000", Normalisation(quantity="P_beta", unit="spikes²/s²", divisor=OBSERVATION_SCALE)
+    own = ""
+    if world.own_duties:
+        own = f"share of slots with a pulse in each of the last {world.own_duties} decisions, then "
+    return f"{own}P_beta / 1000", Normalisation(quantity="P_beta", unit="spikes²/s²", divisor=OBSERVATION_SCALE)

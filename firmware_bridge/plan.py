@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envs import make_env
-from envs.config import env_config
+from envs.config import EnvConfig, env_config
 from envs.errors import UserError
 from envs.registration import base_env
 from envs.stimulation import DEVICE_AMPLITUDE_UA, DEVICE_WIDTH_US
@@ -120,10 +120,12 @@ def prepare(plan: SessionPlan) -> Parts:
         )
     slot_us = round(config.slot_ms * 1000)
     check_slots(slot_us)
+    if plan.decide_on == "board":
+        check_decides(config)
     hashes = {"env": sha256_json(config.model_dump(mode="json"))}
     if policy is not None:
         m = policy.manifest
-        wanted, found = (m.n_obs, m.slots, round(m.slot_us)), (config.n_obs, config.slots, slot_us)
+        wanted, found = (m.n_obs, m.slots, round(m.slot_us)), (config.n_seen, config.slots, slot_us)
         if wanted != found:
             raise UserError(
                 f"the policy {plan.policy} takes (n_obs, slots, slot_us) = {wanted}, the preset '{preset}' has {found}"
@@ -168,6 +170,15 @@ def check_slots(slot_us: int) -> None:
         raise UserError(
             f"the policy decides in slots of {slot_us} µs: a board takes slots from {least} µs on; such a policy can "
             "be evaluated, not yet driven"
+        )
+
+
+def check_decides(config: EnvConfig) -> None:
+    """Raise UserError for a policy that no board can decide by: a board judges all that it is told as sensed."""
+    if config.own_duties:
+        raise UserError(
+            f"the policy is shown the duties of its own last {config.own_duties} decisions: a board could no more tell "
+            "that what it senses stands still, so such a policy decides on the host (--decide-on host)"
         )
 
 

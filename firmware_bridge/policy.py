@@ -31,6 +31,7 @@ class BoardPolicy:
         recorder: where the decisions are written.
         slots: slots of a decision.
         n_obs: values of an observation.
+        own: how many of them, the first, are duties of what the board gave: nothing that was sensed.
         new_samples: values of an observation that the one before did not hold; None: sensing is not judged.
     """
 
@@ -43,10 +44,11 @@ class BoardPolicy:
         slots: int,
         n_obs: int,
         new_samples: int | None = None,
+        own: int = 0,
     ) -> None:
         self.name = f"{inner.name} on a board"
         self.inner, self.electrode, self.recorder = inner, electrode, recorder
-        self.slots, self.n_obs, self.new_samples = slots, n_obs, new_samples
+        self.slots, self.n_obs, self.new_samples, self.own = slots, n_obs, new_samples, own
         self.decisions = 0
         self.last: Order | None = None
 
@@ -88,14 +90,15 @@ class BoardPolicy:
         values = self.inner.last[0][0] if isinstance(self.inner, IntegerPolicy) and self.inner.last else None
         seen = None
         if self.new_samples is not None:
-            seen = head_of(checked[0] if values is None else values, self.sampling(self.new_samples))
+            sensed = (checked[0] if values is None else values)[self.own :]
+            seen = head_of(sensed, self.sampling(self.new_samples))
         order = self.electrode.order([int(bit) for bit in mask[0]], seen)
         return order, None if logits is None else logits[0], decide_us, values
 
     def sampling(self, new_samples: int) -> Sampling:
         """Which samples the present observation holds."""
         first = self.decisions * new_samples
-        return Sampling(first, first + self.n_obs - 1)
+        return Sampling(first, first + self.n_obs - self.own - 1)
 
     def _record(
         self,

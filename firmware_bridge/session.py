@@ -180,7 +180,8 @@ def _controller(parts: Parts, electrode: Electrode, recorder: Recorder, plan: Se
             electrode,
             recorder,
             slots=config.slots,
-            n_obs=config.n_obs,
+            n_obs=config.n_seen,
+            own=config.own_duties,
             new_samples=config.new_samples,
             on_board=plan.decide_on == "board",
             checked=parts.board_format == "int8",
@@ -191,7 +192,8 @@ def _controller(parts: Parts, electrode: Electrode, recorder: Recorder, plan: Se
             electrode,
             recorder,
             slots=config.slots,
-            n_obs=config.n_obs,
+            n_obs=config.n_seen,
+            own=config.own_duties,
             new_samples=config.new_samples,
         )
     assert isinstance(parts.controller, IntegerPolicy)
@@ -315,7 +317,7 @@ def _session_row(plan: SessionPlan, parts: Parts, ack: HelloAck, kind: str) -> d
         "controller": parts.controller.name,
         "clock": "realtime" if plan.realtime else "lockstep",
         "steps": plan.steps,
-        "n_obs": config.n_obs,
+        "n_obs": config.n_seen,
         "slots": config.slots,
         "slot_us": parts.slot_us,
         "amplitude_uA": parts.amplitude_uA,

@@ -57,10 +57,11 @@ class Shadowed(BoardPolicy):
         slots: int,
         n_obs: int,
         new_samples: int,
+        own: int = 0,
         on_board: bool = False,
         checked: bool = True,
     ) -> None:
-        super().__init__(inner, electrode, recorder, slots=slots, n_obs=n_obs, new_samples=new_samples)
+        super().__init__(inner, electrode, recorder, slots=slots, n_obs=n_obs, new_samples=new_samples, own=own)
         self.policy, self.on_board, self.checked = policy, on_board, checked
 
     def init_state(self, n: int = 1) -> None:

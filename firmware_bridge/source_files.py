@@ -72,7 +72,8 @@ def _session(path: Path, config: EnvConfig) -> list[Observation]:
     data = read_session(path)
     session, rows = data.session, data.decisions
     slot_us = round(config.slot_ms * 1000)
-    found = (session["n_obs"], session["slots"], session["slot_us"], round(1e3 * data.stride_s, 9))
+    own = data.own_duties  # of the session that was recorded: this one has its own
+    found = (session["n_obs"] - own, session["slots"], session["slot_us"], round(1e3 * data.stride_s, 9))
     wanted = (config.n_obs, config.slots, slot_us, config.stride_ms)
     if found != wanted:
         raise UserError(f"{path} was recorded with (n_obs, slots, slot_us, stride_ms) = {found}, this needs {wanted}")
@@ -87,7 +88,7 @@ def _session(path: Path, config: EnvConfig) -> list[Observation]:
     blobs = [row["observation"] for row in rows]
     if session["final_observation"] is not None:
         blobs.append(session["final_observation"])
-    return [np.frombuffer(data_blob, "<f4").astype(np.float32) for data_blob in blobs]
+    return [np.frombuffer(data_blob, "<f4")[own:].astype(np.float32) for data_blob in blobs]
 
 
 def _npz(path: Path, config: EnvConfig) -> list[Observation]:

@@ -25,7 +25,7 @@ from envs.basal_ganglia import OBSERVATION_SCALE, BasalGangliaEnv
 from envs.config import EnvConfig
 from envs.errors import UserError
 from envs.registration import with_layers
-from envs.wrappers import BetaThresholdReward
+from envs.wrappers import BetaThresholdReward, OwnDuties
 from firmware_bridge.source_values import Observation
 from sea_dbs.rollout import Env
 
@@ -152,7 +152,8 @@ def open_source(spec: str, config: EnvConfig, *, steps: int, realtime: bool = Fa
 
         source = LslSource(rest, config)
     env: Env = SourceEnv(config, source)
-    return BetaThresholdReward(env, config.beta_threshold, config.reward_signal)
+    env = BetaThresholdReward(env, config.beta_threshold, config.reward_signal)
+    return OwnDuties(env, config.own_duties) if config.own_duties else env
 
 
 def source_of(env: Env) -> SourceEnv | None:

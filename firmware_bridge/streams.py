@@ -69,8 +69,12 @@ def observed(config: dict[str, Any], n_obs: int, stride_ms: float) -> Channels:
         ("lfp_beta", f"({_LFP[0][1]})^2 / {LFP_BETA_SCALE:g}") if lfp else ("P_beta", f"{UNIT} / {OBSERVATION_SCALE:g}")
     )
     if config["view"] == "trace":
-        ages = [round((place - n_obs + 1) * stride_ms) for place in range(n_obs)]
-        return tuple((f"{beta[0]}_{age}_ms", beta[1], "power") for age in ages)
+        own = config.get("own_duties", 0)
+        duties = tuple(
+            (f"duty_{place - own}", "share of slots", "duty") for place in range(own)
+        )  # -1: the last decision
+        ages = [round((place - n_obs + 1) * stride_ms) for place in range(own, n_obs)]
+        return (*duties, *((f"{beta[0]}_{age}_ms", beta[1], "power") for age in ages))
     unit = f"{_LFP[0][1]} / {LFP_SCALE:g}" if lfp else f"spikes/s / {RATE_SCALE_HZ:g}"
     slots = tuple((f"{'lfp' if lfp else 'rate'}_slot_{place - n_obs + 1}", unit, "slot") for place in range(n_obs - 1))
     return (*slots, (*beta, "power"))
@@ -102,6 +106,7 @@ class LslStreams:
         self._zero_s: float | None = None  # lockstep: LSL time of device time 0
         slots = tuple((f"slot_{place}", "0 or 1", "mask") for place in range(session["slots"]))
         config = json.loads(session["env_config"])
+        self._own = int(config.get("own_duties", 0))
         self._observes_beta = (config["obs"], config["view"]) == ("gpi", "trace")
         self._decision_us: int = session["slots"] * session["slot_us"]
         self._sample_us = 0  # of the newest decision
@@ -157,7 +162,7 @@ class LslStreams:
         at = self._stamp(row.sample_us)
         self._sample_us = row.sample_us
         if self._observes_beta:
-            new = seen[-self._new :] if row.decision_index else seen
+            new = seen[-self._new :] if row.decision_index else seen[self._own :]
             stamps = [at - self._stride_s * before for before in range(len(new) - 1, -1, -1)]
             self._outlets["P_beta"].push_chunk([[float(value) * OBSERVATION_SCALE] for value in new], stamps)
         self._outlets["policy_obs"].push_sample(seen.tolist(), at)

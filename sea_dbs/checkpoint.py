@@ -19,6 +19,7 @@ from envs.errors import UserError
 from sea_dbs.files import atomic_write_bytes
 from sea_dbs.networks import build_actor
 from sea_dbs.pulse_trains import definition
+from sea_dbs.variants import OF_TRAINS
 
 CHECKPOINT = "checkpoint.pt"
 POLICY = "policy.pt"
@@ -133,9 +134,12 @@ def read_policy(run: Path) -> tuple[torch.nn.Module, dict[str, Any]]:
         spec: dict[str, Any] = content["spec"]
         if not (spec["n_obs"] in range(1, MAX_OBS + 1) and spec["slots"] in range(1, MAX_SLOTS + 1)):
             raise KeyError("sizes")
-        if spec["actor"] == "trains" and spec["trains"] != definition():
+        if spec["actor"] in OF_TRAINS and spec["trains"] != definition():
             raise UserError(f"{path} chooses among the trains {spec['trains']}: this version has {definition()}")
-        actor = build_actor(spec["actor"], spec["n_obs"], spec["slots"])
+        own = spec.get("own_duties", 0)
+        if own not in range(spec["n_obs"]):
+            raise KeyError("own_duties")
+        actor = build_actor(spec["actor"], spec["n_obs"], spec["slots"], own)
         actor.load_state_dict(content["weights"])
     except (KeyError, TypeError, RuntimeError, AttributeError) as error:
         raise UserError(f"{path} does not hold the weights that its own description names") from error

@@ -32,17 +32,21 @@ BLIND = {
 Seen = NDArray[np.float32]
 
 
-def shown(mode: str, seen: Seen) -> Seen:
+def shown(mode: str, seen: Seen, own: int = 0) -> Seen:
     """What the policy is shown in place of its own observations.
 
     Args:
         mode: a key of `BLIND`. "mean" is each value's mean over plants and decisions. "shuffled" draws one order of
             the decisions for all plants; "other" gives plant k what plant k + 1 saw.
         seen: (n, steps, n_obs), what it saw.
+        own: its first so many values are its own duties: it keeps them, as `decisions_on` has them; 0 stands for them.
 
     Raises:
         UserError: "other" with a single plant.
     """
+    if own:
+        sensed = shown(mode, seen[..., own:])
+        return np.concatenate([np.zeros_like(seen[..., :own]), sensed], axis=2)
     match mode:
         case "zeros":
             return np.zeros_like(seen)
@@ -56,10 +60,20 @@ def shown(mode: str, seen: Seen) -> Seen:
             return np.roll(seen, -1, axis=0)
 
 
-def decisions_on(policy: Controller, observations: Seen) -> NDArray[np.int8]:
-    """(n, steps, n_obs) of observations -> (n, steps, slots) of what the policy decides on them, in their order."""
+def decisions_on(policy: Controller, observations: Seen, own: int = 0) -> NDArray[np.int8]:
+    """(n, steps, n_obs) of observations -> (n, steps, slots) of what the policy decides on them, in their order.
+
+    ``own``: the first so many values become the duties of its own last decisions: a policy that remembers what it did
+    knows that whatever it is shown, and one that only counts its own pulses is no closed loop.
+    """
     policy.init_state(len(observations))
-    return np.stack([policy.act(observations[:, step]) for step in range(observations.shape[1])], axis=1)
+    duties = np.zeros((len(observations), own), np.float32)
+    decided: list[Action] = []
+    for step in range(observations.shape[1]):
+        decided.append(policy.act(np.concatenate([duties, observations[:, step, own:]], axis=1)))
+        if own:
+            duties = np.concatenate([duties[:, 1:], decided[-1].mean(axis=1, keepdims=True, dtype=np.float32)], axis=1)
+    return np.stack(decided, axis=1)
 
 
 class Played:

@@ -18,11 +18,11 @@ from envs.untrusted import MAX_YAML_BYTES, load_yaml, read_bounded
 from sea_dbs.files import sha256_json
 from sea_dbs.pulse_trains import MIN_SLOTS
 from sea_dbs.seeds import BLOCK
-from sea_dbs.variants import expand_variant, variant_of
+from sea_dbs.variants import OF_TRAINS, expand_variant, variant_of
 
 Preset = Literal["paper", "paper-released", "realtime", "paper-30", "pattern", "timing"]
 Learner = Literal["sea-dbs", "ppo", "dqn", "qr-dqn", "evolution"]
-ActorName = Literal["compact", "small", "tiny", "linear", "gated", "paper", "recurrent", "trains"]
+ActorName = Literal["compact", "small", "tiny", "linear", "gated", "paper", "recurrent", "trains", "trains-flat"]
 CriticTarget = Literal["printed", "mean", "none"]
 Exploration = Literal["gumbel", "epsilon"]
 WarmupActions = Literal["uniform-duty", "bernoulli"]
@@ -53,6 +53,7 @@ ENV_KEYS = (
     "artefact",
     "missing_share",
     "drift",
+    "own_duties",
 )
 
 
@@ -102,6 +103,7 @@ class TrainConfig(BaseModel):
     artefact: Literal["none", "raw", "blanked"] | None = None  # of a pulse in the recorded spikes
     missing_share: float | None = None  # share of observed values that never arrive
     drift: Literal["none", "impedance", "disease", "circadian"] | None = None  # of the patient
+    own_duties: int | None = None  # actor=trains-flat: decisions whose duty the policy is shown, before the windows
 
     # -- the run ---------------------------------------------------------------------------------------------------
     learner: Learner = "sea-dbs"  # an outsider of Stable-Baselines3, or an evolution strategy
@@ -171,13 +173,19 @@ class TrainConfig(BaseModel):
             raise ValueError(f"epsilon_min={self.epsilon_min} must not exceed epsilon_0={self.epsilon_0}")
         if self.actor == "recurrent" and (self.n_step > 1 or self.priority > 0.0):
             raise ValueError("actor=recurrent learns from sequences: it needs n_step=1 and priority=0")
-        if self.actor_gradient == "expected" and self.actor != "trains":
+        if self.actor_gradient == "expected" and self.actor not in OF_TRAINS:
             raise ValueError(
-                f"actor_gradient=expected sums over the trains of actor=trains: with actor={self.actor} it has to be "
-                "straight-through"
+                f"actor_gradient=expected sums over the trains of actor=trains and trains-flat: with "
+                f"actor={self.actor} it has to be straight-through"
             )
-        if self.actor == "trains" and (self.exploration != "gumbel" or self.warmup_actions != "uniform-duty"):
-            raise ValueError("actor=trains draws trains: it needs exploration=gumbel and warmup_actions=uniform-duty")
+        if self.actor in OF_TRAINS and (self.exploration != "gumbel" or self.warmup_actions != "uniform-duty"):
+            raise ValueError(
+                f"actor={self.actor} draws trains: it needs exploration=gumbel and warmup_actions=uniform-duty"
+            )
+        if self.own_duties and self.actor != "trains-flat":
+            raise ValueError(
+                f"own_duties={self.own_duties} needs actor=trains-flat: actor={self.actor} reads beta alone"
+            )
         if self.learner == "evolution" and (self.actor not in ("linear", "gated") or self.preset != "timing"):
             raise ValueError(
                 f"learner=evolution searches actor=linear or gated of preset=timing, not {self.actor} of {self.preset}"
@@ -195,7 +203,14 @@ class TrainConfig(BaseModel):
     @property
     def variant(self) -> str:
         """The word of `VARIANTS` for this run's switches."""
-        return variant_of(self.learner, self.actor, self.exploration, self.critic_target, self.actor_gradient)
+        return variant_of(
+            self.learner,
+            self.actor,
+            self.exploration,
+            self.critic_target,
+            self.actor_gradient,
+            self.own_duties or 0,
+        )
 
     def env_overrides(self) -> dict[str, Any]:
         """Keyword arguments for ``envs.make_env`` beside the preset."""
@@ -220,6 +235,8 @@ class TrainConfig(BaseModel):
             unread |= {key for key in ("steps_per_update", "gap_slots") if getattr(self, key) == 1}
         if self.actor_gradient == "straight-through":
             unread |= {"actor_gradient"}
+        if not self.own_duties:
+            unread |= {"own_duties"}
         return sha256_json(self.model_dump(mode="json", exclude=unread))
 
 
@@ -342,9 +359,10 @@ def _resolve(config: TrainConfig) -> TrainConfig:
     world = EnvConfig.model_validate(chosen)
     if config.learner in ("dqn", "qr-dqn") and world.slots != 1:
         raise UserError(f"learner={config.learner} chooses one of two actions: it needs slots=1, not {world.slots}")
-    if config.actor == "trains" and world.slots < MIN_SLOTS:
+    if config.actor in OF_TRAINS and world.slots < MIN_SLOTS:
         raise UserError(
-            f"actor=trains gives trains of up to {MIN_SLOTS} slots: it needs slots from there on, not {world.slots}"
+            f"actor={config.actor} gives trains of up to {MIN_SLOTS} slots: it needs slots from there on, "
+            f"not {world.slots}"
         )
     return config.model_copy(update={key: getattr(world, key) for key in ENV_KEYS})
 

@@ -269,7 +269,8 @@ def _blind(
 ) -> list[Episode]:
     """The policy shown something else than its plant; where it decides the same, the episodes are known to be equal."""
     name = f"{policy.name}, observation: {BLIND[mode]}"
-    decisions = decisions_on(policy, shown(mode, seen))
+    own = bench.config.own_duties or 0
+    decisions = decisions_on(policy, shown(mode, seen, own), own)
     texts = [["".join(map(str, one)) for one in plant] for plant in decisions]
     if texts == [episode.decisions for episode in seeing]:
         return [replace(episode, controller=name) for episode in seeing]

@@ -40,13 +40,19 @@ class Learner:
 
     def __init__(self, config: TrainConfig, n_obs: int, slots: int) -> None:
         self.config = config
-        kind = RecurrentCritic if config.actor == "recurrent" else StateActionNetwork
+        own = config.own_duties or 0
+
+        def new_critic() -> nn.Module:
+            if config.actor == "recurrent":
+                return RecurrentCritic(n_obs, slots, config.hidden)
+            return StateActionNetwork(n_obs, slots, config.hidden, own=own)
+
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            self.actor = build_actor(config.actor, n_obs, slots)
-            first: nn.Module = kind(n_obs, slots, config.hidden)
-            self.reward_model = StateActionNetwork(n_obs, slots, config.hidden)
-            others: list[nn.Module] = [kind(n_obs, slots, config.hidden)] if config.twin_critics else []
+            self.actor = build_actor(config.actor, n_obs, slots, own)
+            first = new_critic()
+            self.reward_model = StateActionNetwork(n_obs, slots, config.hidden, own=own)
+            others = [new_critic()] if config.twin_critics else []
         self.critic = Critics([first, *others])
         self.target_actor = copy.deepcopy(self.actor).requires_grad_(False)
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)

@@ -12,7 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from sea_dbs.trains_actor import TrainsActor
+from sea_dbs.trains_actor import FlatTrainsActor, TrainsActor
 from sea_dbs.trunk import COMPACT_LENGTH, CompactTrunk, centre
 
 TINY_LENGTH = 10  # values that the tiny actor looks at
@@ -186,17 +186,20 @@ class StateActionNetwork(nn.Module):
     a convolution over neighbouring slots, averaged over the decision (what regular and irregular pulses of one duty
     differ in). No slot has weights of its own: the slots are nearly exchangeable, weights for each of 50 would fit the
     noise of a few hundred decisions, and an actor that climbs them saturates slot by slot in random directions.
+
+    ``own``: so many values of the observation, the first, are the policy's own duties (`envs.wrappers.OwnDuties`).
     """
 
     SECTIONS = 5
 
-    def __init__(self, n_obs: int, slots: int, hidden: int, memory: int = 0) -> None:
+    def __init__(self, n_obs: int, slots: int, hidden: int, memory: int = 0, own: int = 0) -> None:
         super().__init__()
         sections = min(self.SECTIONS, slots)
-        self.trunk = CompactTrunk(n_obs, hidden)
+        self.own = own
+        self.trunk = CompactTrunk(n_obs - own, hidden)
         self.pattern = nn.Sequential(nn.Conv1d(1, 8, 5, padding=2), nn.ReLU())
         self.sections = nn.AdaptiveAvgPool1d(sections)
-        self.first = nn.Linear(memory + hidden + 2 + 8 + 1 + sections, hidden)
+        self.first = nn.Linear(memory + own + hidden + 2 + 8 + 1 + sections, hidden)
         self.rest = nn.Sequential(nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1))
         with torch.no_grad():
             self.first.weight[:, -sections:] = 0.0  # no section is preferred before something is learnt
@@ -213,8 +216,10 @@ class StateActionNetwork(nn.Module):
         return self._value([*seen, *given]).view(n, k)
 
     def _seen(self, observation: Tensor) -> list[Tensor]:
-        trace = centre(observation)
-        return [self.trunk(observation), trace.mean(dim=2), trace[:, :, -1]]
+        windows = observation[:, self.own :]
+        trace = centre(windows)
+        own = [centre(observation[:, : self.own]).squeeze(1)] if self.own else []
+        return [*own, self.trunk(windows), trace.mean(dim=2), trace[:, :, -1]]
 
     def _given(self, action: Tensor) -> list[Tensor]:
         pulses = (2.0 * action - 1.0).unsqueeze(1)
@@ -263,12 +268,13 @@ ACTORS: dict[str, Callable[[int, int], nn.Module]] = {
     "small": SmallActor,
     "tiny": TinyActor,
     "trains": TrainsActor,
+    "trains-flat": FlatTrainsActor,
 }
 
 
-def build_actor(name: str, n_obs: int, slots: int) -> nn.Module:
-    """An actor by its name in `ACTORS`, such as ``compact``."""
-    return ACTORS[name](n_obs, slots)
+def build_actor(name: str, n_obs: int, slots: int, own: int = 0) -> nn.Module:
+    """An actor by its name in `ACTORS`, such as ``compact``; ``own`` values it sees are its duties ("trains-flat")."""
+    return FlatTrainsActor(n_obs, slots, own) if own else ACTORS[name](n_obs, slots)
 
 
 def state_size(actor: nn.Module) -> int:

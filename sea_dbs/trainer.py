@@ -18,6 +18,7 @@ from sea_dbs.rollout import Start, Transition, Vector, rollout
 from sea_dbs.seeds import stream, training_seed
 from sea_dbs.sequences import SequenceReplay, update_sequences
 from sea_dbs.update import Losses, update
+from sea_dbs.variants import OF_TRAINS
 
 MakeVector = Callable[[TrainConfig, int], Vector]
 
@@ -157,7 +158,8 @@ def policy_spec(config: TrainConfig, n_obs: int, slots: int, step: int) -> dict[
         "step": step,
         "config": config.model_dump(mode="json"),
         "config_sha256": config.sha256(),
-        **({"trains": definition()} if config.actor == "trains" else {}),
+        **({"trains": definition()} if config.actor in OF_TRAINS else {}),
+        **({"own_duties": config.own_duties} if config.own_duties else {}),
     }
 
 

@@ -18,7 +18,7 @@ from torch.nn.functional import linear, one_hot, relu, softmax
 from envs.errors import UserError
 from sea_dbs.gumbel import sample_gumbel
 from sea_dbs.pulse_trains import MIN_SLOTS, TRAINS, masks
-from sea_dbs.trunk import CompactTrunk
+from sea_dbs.trunk import COMPACT_LENGTH, OBS_CENTRE, OBS_SCALE, CompactTrunk
 
 Floats = NDArray[np.float64]
 
@@ -64,7 +64,7 @@ class TrainsActor(nn.Module):
         super().__init__()
         self.slots = slots
         self.register_buffer("bank", bank(slots), persistent=False)
-        self.trunk = CompactTrunk(n_obs, 64)
+        self.trunk: nn.Module = CompactTrunk(n_obs, 64)
         self.hidden = nn.Sequential(nn.Linear(64, 64), nn.ReLU())
         self.head = nn.Linear(64, len(TRAINS))
         weights = selection(self.bank.numpy() > 0.5)
@@ -82,6 +82,44 @@ class TrainsActor(nn.Module):
         for k in range(self.layers):
             x = linear(relu(x) if k else x, self.get_buffer(f"fixed_{k}"))
         return x.reshape(-1, self.slots, 2)
+
+
+class FlatTrainsActor(TrainsActor):
+    """`TrainsActor` without convolutions, for observations that begin with the policy's own duties.
+
+    A fixed map centres all values and takes the means of the windows, one each 20 ms; all of it then goes through two
+    hidden layers. No value needs a layer of its own: that graph is linear maps and ReLUs from end to end.
+
+    Args:
+        n_obs: values of an observation.
+        own: how many of them, the first, are duties (`envs.wrappers.OwnDuties`).
+    """
+
+    def __init__(self, n_obs: int, slots: int, own: int = 0) -> None:
+        super().__init__(n_obs, slots)
+        means = averages(n_obs, own) / OBS_SCALE
+        self.register_buffer("means", means.float(), persistent=False)
+        self.register_buffer("centre", -OBS_CENTRE * means.sum(dim=1).float(), persistent=False)
+        self.trunk = nn.Identity()
+        self.hidden = nn.Sequential(nn.Linear(len(means), 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU())
+
+    def scores(self, observation: Tensor) -> Tensor:
+        means = self.get_buffer("means")
+        seen = linear(observation.to(means.dtype), means, self.get_buffer("centre"))
+        return cast(Tensor, self.head(self.hidden(seen)))
+
+
+def averages(n_obs: int, own: int) -> Tensor:
+    """Weights (own + about 50, n_obs) that keep the first ``own`` values and average neighbours of the others."""
+    windows = n_obs - own
+    if windows < 1:
+        raise UserError(f"n_obs={n_obs} values with {own} own duties leave no window of beta to read")
+    pool = max(1, windows // COMPACT_LENGTH)
+    rows = windows // pool
+    weights = torch.zeros(own + rows, n_obs)
+    weights[:own, :own] = torch.eye(own)
+    weights[own:, own : own + rows * pool] = torch.kron(torch.eye(rows), torch.full((1, pool), 1.0 / pool))
+    return weights
 
 
 def selection(has_pulse: NDArray[np.bool_]) -> list[Floats]:

@@ -8,13 +8,15 @@ from typing import Any
 from envs.errors import UserError
 
 # GS is exploration by Gumbel-Softmax; PM the predictive reward model, whose form (printed or mean) the preset chooses.
-VARIANTS: dict[str, dict[str, str]] = {
+VARIANTS: dict[str, dict[str, str | int]] = {
     "sea-dbs": {"exploration": "gumbel"},
     "gs-only": {"exploration": "gumbel", "critic_target": "none"},
     "pm-only": {"exploration": "epsilon"},
     "ddpg": {"exploration": "epsilon", "critic_target": "none"},
     "recurrent": {"actor": "recurrent"},
     "trains": {"actor": "trains", "actor_gradient": "expected"},
+    "trains-memory": {"actor": "trains-flat", "actor_gradient": "expected", "own_duties": 8},  # of 1 s each
+    "trains-flat": {"actor": "trains-flat", "actor_gradient": "expected", "own_duties": 0},
     "trains-st": {"actor": "trains", "actor_gradient": "straight-through"},
     "trains-slots": {"actor": "compact", "actor_gradient": "straight-through"},  # of their file: slot by slot
     "ppo": {"learner": "ppo"},
@@ -22,6 +24,7 @@ VARIANTS: dict[str, dict[str, str]] = {
     "qr-dqn": {"learner": "qr-dqn"},
     "evolution": {"learner": "evolution", "actor": "linear"},
 }
+OF_TRAINS = ("trains", "trains-flat")  # actors that choose whole trains
 NEED_MODEL = ("sea-dbs", "pm-only")
 
 
@@ -44,7 +47,9 @@ def expand_variant(values: dict[str, Any], beside: Iterable[str]) -> dict[str, A
     return {**rest, **VARIANTS[word]}
 
 
-def variant_of(learner: str, actor: str, exploration: str, critic_target: str, actor_gradient: str) -> str:
+def variant_of(
+    learner: str, actor: str, exploration: str, critic_target: str, actor_gradient: str, own_duties: int
+) -> str:
     """The word for these switches; ``recurrent ddpg``, ``trains gs-only`` and the like for ablations of those."""
     if learner != "sea-dbs":
         return learner
@@ -54,7 +59,8 @@ def variant_of(learner: str, actor: str, exploration: str, critic_target: str, a
         ("epsilon", True): "pm-only",
         ("epsilon", False): "ddpg",
     }[exploration, critic_target != "none"]
-    if actor not in ("recurrent", "trains"):
+    if actor not in ("recurrent", *OF_TRAINS):
         return word
     kind = "trains-st" if actor == "trains" and actor_gradient == "straight-through" else actor
+    kind = "trains-memory" if own_duties else kind
     return kind if word == "sea-dbs" else f"{kind} {word}"

@@ -20,7 +20,8 @@ from firmware_bridge.policy_bench import run_policy
 
 ACTORS = [(*actor, *how) for actor in (("compact", 1000, 50), ("compact", 50, 1)) for how in COMPILERS]
 ACTORS += [("paper", 64, 2, "gcc", "-O3"), ("paper", 64, 2, "clang-14", "-O0")]
-ACTORS += [("small", 1000, 50, "gcc", "-O3"), ("tiny", 50, 1, "clang-14", "-O3"), ("trains", 1000, 130, "gcc", "-O3")]
+ACTORS += [("small", 1000, 50, "gcc", "-O3"), ("tiny", 50, 1, "clang-14", "-O3")]
+ACTORS += [("trains", 1000, 130, "gcc", "-O3"), ("trains-flat", 1008, 130, "clang-14", "-O3")]
 
 
 def observations(policy: IntegerModel) -> np.ndarray:  # type: ignore[type-arg]

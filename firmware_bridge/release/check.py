@@ -24,7 +24,7 @@ from firmware_bridge.images import build_image, check_source
 from firmware_bridge.integer_policy import check_format
 from firmware_bridge.limits import LIMITS_HASH
 from firmware_bridge.messages import SCHEMA_HASH
-from firmware_bridge.plan import check_slots
+from firmware_bridge.plan import check_decides, check_slots
 from firmware_bridge.release import gates
 from firmware_bridge.release.outcome import read_outcome
 from firmware_bridge.release.plant import CONDITIONS, MEANING, SEED, cohort, settings
@@ -102,7 +102,7 @@ def _prepare(asked: Asked) -> tuple[bytes, str, Work]:
     check_source(asked.export, CHECKED)
     work = Work(asked.export, asked.patients, asked.seconds, asked.seed)
     for condition in CONDITIONS:
-        settings(manifest, condition, 0, work.steps(manifest))
+        check_decides(settings(manifest, condition, 0, work.steps(manifest)))
     return model, build_image("host", asked.export, CHECKED).sha256, work
 
 

@@ -39,6 +39,8 @@ COLOURS = {
     "trains": "#c2410c",
     "trains-st": "#e39b7b",
     "trains-slots": "#8b95a1",
+    "trains-memory": "#7a1f3d",
+    "trains-flat": "#c98aa0",
     "released": "#d08a1d",
 }
 

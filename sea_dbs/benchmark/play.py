@@ -92,8 +92,10 @@ def _play_policy(
     gone = np.array([bool(word) for word in own.lost])
     seen = own.seen.copy()
     seen[gone] = seen[~gone].mean(axis=0)  # what a lost lane saw was another plant
+    own_duties = config.own_duties
     for mode, words in BLIND.items():
-        rows[mode] = played(f"policy, observation: {words}", decisions_on(controller, shown(mode, seen)))
+        decisions = decisions_on(controller, shown(mode, seen, own_duties), own_duties)
+        rows[mode] = played(f"policy, observation: {words}", decisions)
     n, steps, _ = own.decisions.shape
     chance = RandomDuty(config.slots, duty, seed=n * steps)
     rows["random"] = played(f"random at its duty ({duty:.2f})", decided(chance, config, n, steps))

@@ -32,10 +32,13 @@ LEARNED = ("sea-dbs", "gs-only", "pm-only", "ddpg", "ppo")
 ONE_SLOT = ("dqn", "qr-dqn")  # where the action is one slot
 #: SEA-DBS that chooses among whole trains, and its ablations, in one configuration: where a pulse has a price.
 OF_TRAINS = ("trains", "trains-st", "trains-slots")
+#: The same where it is shown its own last duties, and without them: again one configuration.
+WITH_MEMORY = ("trains-memory", "trains-flat")
 #: What they must beat: each of their trains alone, and one drawn by chance for each decision.
 TRAINS_ALONE = {f"train-{one.name}": k for k, one in enumerate(TRAINS) if one.name not in ("none", "130-hz")}
 BESIDE_TRAINS = (*TRAINS_ALONE, "random-trains")
 TRAINS_FILE = {"efficient": "efficient-trains"}  # a task's file of training settings -> theirs
+MEMORY_FILE = {"efficient": "efficient-memory"}
 #: Controllers with parameters that come with the package, tuned/NAME-SLOTRATE.json: name -> kind.
 TUNED = {"pi-tuned": "pi", "pi-amplitude-tuned": "pi-amplitude", "pattern-45": "pattern", "pattern-26": "pattern"}
 PLANTS = 8  # a seed; a block of the kernel
@@ -98,7 +101,7 @@ def entries(suite: str, options: Options) -> list[Entry]:
 
 def _default(suite: str, controller: str) -> bool:
     """Whether a suite has a controller that was not asked for: SEA-DBS over trains has a suite of its own."""
-    return controller not in (*OF_TRAINS, *BESIDE_TRAINS) or suite == "trains"
+    return controller not in (*OF_TRAINS, *WITH_MEMORY, *BESIDE_TRAINS) or suite == "trains"
 
 
 @lru_cache
@@ -121,7 +124,7 @@ def controllers_of(task: str) -> tuple[str, ...]:
     names += LEARNED
     if world.slots == 1:
         names += ONE_SLOT
-    names += OF_TRAINS if over_trains else ()
+    names += (*OF_TRAINS, *WITH_MEMORY) if over_trains else ()
     if world.preset == "realtime":
         names.append("recurrent")
     return tuple(names)
@@ -147,7 +150,7 @@ def job_of(task: str, controller: str, seed: int, options: Options) -> Job:
     Raises:
         UserError: an unknown task, or a training config that does not fit it.
     """
-    if controller in (*LEARNED, *ONE_SLOT, *OF_TRAINS, "recurrent"):
+    if controller in (*LEARNED, *ONE_SLOT, *OF_TRAINS, *WITH_MEMORY, "recurrent"):
         return play_of(task, controller, seed, options)
     own: dict[str, Any] = {"kind": TUNED.get(controller, controller)}
     if controller in TRAINS_ALONE:
@@ -176,7 +179,9 @@ def play_of(
     trained = train_of(find_task(task).trained_on or task, variant, seed, options, settings=settings, training=training)
     own = {"kind": "policy", "precision": precision}
     needs = (trained, job_of(task, "never", seed, options))
-    return Job("play", f"{task}, {label or variant}, seed {seed}", _spec(task, own, seed, options, tests=tests), needs)
+    duties = trained.spec["world"].get("own_duties", 0)
+    spec = _spec(task, own, seed, options, tests=tests, own_duties=duties)
+    return Job("play", f"{task}, {label or variant}, seed {seed}", spec, needs)
 
 
 def train_of(
@@ -186,7 +191,8 @@ def train_of(
     own = find_task(task)
     config = training_config(own, variant, seed, (*settings, *options.settings), training)
     world = own.config(**{key: getattr(config, key) for key in ENV_KEYS}, precision="float32")
-    spec = {"task": task, "config": config.model_dump(mode="json"), "world": world.model_dump(mode="json")}
+    values = config.model_dump(mode="json", exclude=None if config.own_duties else {"own_duties"})  # keys as of before
+    spec = {"task": task, "config": values, "world": world.model_dump(mode="json")}
     return Job("train", f"{task}, training {variant}, seed {seed}", spec)
 
 
@@ -198,13 +204,19 @@ def training_config(
     file = training or task.training or task.preset
     if variant in OF_TRAINS:
         file = TRAINS_FILE.get(file, file)
+    if variant in WITH_MEMORY:
+        file = MEMORY_FILE.get(file, file)
     return load_config(file, [*world, f"variant={variant}", f"seed={seed}", *settings])
 
 
-def _spec(task: str, controller: dict[str, Any], seed: int, options: Options, *, tests: bool = True) -> dict[str, Any]:
+def _spec(
+    task: str, controller: dict[str, Any], seed: int, options: Options, *, tests: bool = True, own_duties: int = 0
+) -> dict[str, Any]:
     own = find_task(task)
     steps = options.steps or own.config().episode_steps
-    world: EnvConfig = own.config(measures=True, measures_every_ms=MEASURED_EVERY_MS, episode_steps=steps)
+    world: EnvConfig = own.config(
+        measures=True, measures_every_ms=MEASURED_EVERY_MS, episode_steps=steps, own_duties=own_duties
+    )
     return {
         "task": task,
         "world": world.model_dump(mode="json"),

@@ -41,7 +41,7 @@ BESIDE = {
     "other": "another plant's decisions",
 }
 
-OURS = ("sea-dbs", "trains")  # SEA-DBS, in slots and over trains: looked at more closely than the others
+OURS = ("sea-dbs", "trains", "trains-memory")  # SEA-DBS, in slots and over trains: looked at closest
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ def _together(
     pulses, charge = np.zeros((n, steps)), np.zeros((n, steps))
     P_beta[:, 0] = info["P_beta"]
     decisions = np.zeros((n, steps, config.slots), np.int8)
-    seen = np.zeros((n, steps, config.n_obs), np.float32)
+    seen = np.zeros((n, steps, config.n_seen), np.float32)
     told = {name: np.zeros((n, steps)) for name in TOLD if config.measures}
     lost = [""] * n
     for step in range(steps):

@@ -71,6 +71,11 @@ class SessionData:
         return (config.get("obs", "gpi"), config.get("view", "trace")) == ("gpi", "trace")
 
     @property
+    def own_duties(self) -> int:
+        """How many values of an observation, the first, are duties of the decisions before it."""
+        return min(round(self.setting("own_duties", 0.0)), int(self.session["n_obs"]))
+
+    @property
     def stride_s(self) -> float:
         """From one window of P_beta to the next (s).
 
@@ -108,7 +113,7 @@ class SessionData:
         values: list[Float] = [np.zeros(0)]
         before = -np.inf
         for end, data in ends:
-            beta = np.frombuffer(data, "<f4").astype(np.float64) * OBSERVATION_SCALE
+            beta = np.frombuffer(data, "<f4")[self.own_duties :].astype(np.float64) * OBSERVATION_SCALE
             t = end - stride_s * np.arange(len(beta) - 1, -1, -1)
             new = t > before + 1e-9
             times.append(t[new])
