@@ -198,7 +198,7 @@ class Bench:
         for transition in rollout(environments, controller, steps, start=start):
             seen.append(transition.observation)
             for k, episode in enumerate(episodes):
-                episode.add(transition, k)
+                episode.add(transition, k, self.config.own_duties or 0)
         if self.seen is not None:
             self.seen.append(np.stack(seen, axis=1))
         return episodes

@@ -41,8 +41,8 @@ class Episode:
     decisions: list[str] = field(default_factory=list)  # the slots as "0110..."
     diverged: str = ""  # where and when the plant diverged: nothing of the episode is counted
 
-    def add(self, transition: Transition, k: int) -> None:
-        """Append environment ``k`` of a transition."""
+    def add(self, transition: Transition, k: int, own: int = 0) -> None:
+        """Append environment ``k`` of a transition, whose observation begins with ``own`` duties."""
         info = transition.infos[k]
         self.diverged = str(info.get("diverged", ""))
         self.P_beta.append(float(info["P_beta"]))
@@ -50,7 +50,7 @@ class Episode:
         self.duty.append(float(info["duty"]))
         self.pulses.append(int(info["pulses"]))
         self.charge_nC_cm2.append(float(info["charge_nC_cm2"]))
-        self.observed.append(float(transition.observation[k].mean()))
+        self.observed.append(float(transition.observation[k, own:].mean()))
         self.decisions.append("".join(map(str, transition.action[k])))
 
     def thinned(self, block: int) -> dict[str, Any]:

@@ -61,7 +61,7 @@ SESSION_COLUMNS = {
 
 def make_export(folder: Path, environment: dict[str, Any] = SHORT, seed: int = 0) -> Path:
     """An export folder whose policy is a random linear map: it reads its observation, and some slots are set."""
-    n_obs, slots = environment["n_obs"], environment["slots"]
+    n_obs, slots = environment["n_obs"] + environment.get("own_duties", 0), environment["slots"]
     generator = np.random.default_rng(seed)
     weights = generator.normal(size=(n_obs, slots * 2)).astype(np.float32)
     hashes = {"config": sha256_json(environment), "weights": sha256_json(weights.tolist())}
