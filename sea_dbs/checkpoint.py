@@ -18,8 +18,7 @@ import torch
 from envs.errors import UserError
 from sea_dbs.files import atomic_write_bytes
 from sea_dbs.networks import build_actor
-from sea_dbs.pulse_trains import definition
-from sea_dbs.variants import OF_TRAINS
+from sea_dbs.pulse_trains import BANKS, definition
 
 CHECKPOINT = "checkpoint.pt"
 POLICY = "policy.pt"
@@ -134,8 +133,9 @@ def read_policy(run: Path) -> tuple[torch.nn.Module, dict[str, Any]]:
         spec: dict[str, Any] = content["spec"]
         if not (spec["n_obs"] in range(1, MAX_OBS + 1) and spec["slots"] in range(1, MAX_SLOTS + 1)):
             raise KeyError("sizes")
-        if spec["actor"] in OF_TRAINS and spec["trains"] != definition():
-            raise UserError(f"{path} chooses among the trains {spec['trains']}: this version has {definition()}")
+        known = definition(BANKS[spec["actor"]]) if spec["actor"] in BANKS else []
+        if spec["actor"] in BANKS and spec["trains"] != known:
+            raise UserError(f"{path} chooses among the trains {spec['trains']}: this version has {known}")
         own = spec.get("own_duties", 0)
         if own not in range(spec["n_obs"]):
             raise KeyError("own_duties")

@@ -16,9 +16,9 @@ from envs.config import PRESETS, EnvConfig, env_config
 from envs.errors import UserError
 from envs.untrusted import MAX_YAML_BYTES, load_yaml, read_bounded
 from sea_dbs.files import sha256_json
-from sea_dbs.pulse_trains import MIN_SLOTS
+from sea_dbs.pulse_trains import BANKS, min_slots
 from sea_dbs.seeds import BLOCK
-from sea_dbs.variants import OF_TRAINS, expand_variant, variant_of
+from sea_dbs.variants import expand_variant, variant_of
 
 Preset = Literal["paper", "paper-released", "realtime", "paper-30", "pattern", "timing"]
 Learner = Literal["sea-dbs", "ppo", "dqn", "qr-dqn", "evolution"]
@@ -173,12 +173,12 @@ class TrainConfig(BaseModel):
             raise ValueError(f"epsilon_min={self.epsilon_min} must not exceed epsilon_0={self.epsilon_0}")
         if self.actor == "recurrent" and (self.n_step > 1 or self.priority > 0.0):
             raise ValueError("actor=recurrent learns from sequences: it needs n_step=1 and priority=0")
-        if self.actor_gradient == "expected" and self.actor not in OF_TRAINS:
+        if self.actor_gradient == "expected" and self.actor not in BANKS:
             raise ValueError(
                 f"actor_gradient=expected sums over the trains of actor=trains and trains-flat: with "
                 f"actor={self.actor} it has to be straight-through"
             )
-        if self.actor in OF_TRAINS and (self.exploration != "gumbel" or self.warmup_actions != "uniform-duty"):
+        if self.actor in BANKS and (self.exploration != "gumbel" or self.warmup_actions != "uniform-duty"):
             raise ValueError(
                 f"actor={self.actor} draws trains: it needs exploration=gumbel and warmup_actions=uniform-duty"
             )
@@ -359,10 +359,9 @@ def _resolve(config: TrainConfig) -> TrainConfig:
     world = EnvConfig.model_validate(chosen)
     if config.learner in ("dqn", "qr-dqn") and world.slots != 1:
         raise UserError(f"learner={config.learner} chooses one of two actions: it needs slots=1, not {world.slots}")
-    if config.actor in OF_TRAINS and world.slots < MIN_SLOTS:
+    if config.actor in BANKS and world.slots < (least := min_slots(BANKS[config.actor])):
         raise UserError(
-            f"actor={config.actor} gives trains of up to {MIN_SLOTS} slots: it needs slots from there on, "
-            f"not {world.slots}"
+            f"actor={config.actor} gives trains of up to {least} slots: it needs slots from there on, not {world.slots}"
         )
     return config.model_copy(update={key: getattr(world, key) for key in ENV_KEYS})
 

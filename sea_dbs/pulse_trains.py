@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from envs.errors import UserError
 
 
 class Train(NamedTuple):
@@ -26,15 +29,29 @@ TRAINS = (
     Train("43-hz", 3, 1),
     Train("groups-26-hz", 65, 13),
 )
-MIN_SLOTS = max(train.period for train in TRAINS)  # of a decision
+# With one longer group a second in place of two: so long a pause each half second is one of more on-off cycles than a
+# board allows in 10 s (docs/RESULTS.md).
+ONE_GROUP = (*TRAINS[:-1], Train("group-16-hz", 130, 16))
+BANKS = {"trains": TRAINS, "trains-flat": ONE_GROUP}  # an actor's name -> what it chooses from
 
 
-def masks(slots: int) -> NDArray[np.bool_]:
-    """Whether a train has a pulse in a slot, (trains, slots)."""
+def masks(slots: int, trains: Sequence[Train] = TRAINS) -> NDArray[np.bool_]:
+    """Whether a train has a pulse in a slot, (trains, slots).
+
+    Raises:
+        UserError: a decision too short for the longest period.
+    """
+    if slots < (least := min_slots(trains)):
+        raise UserError(f"these trains last up to {least} slots: slots={slots} of a decision are too few")
     place = np.arange(slots)
-    return np.stack([place % train.period < train.on for train in TRAINS])
+    return np.stack([place % train.period < train.on for train in trains])
 
 
-def definition() -> list[list[int]]:
+def min_slots(trains: Sequence[Train] = TRAINS) -> int:
+    """Slots that a decision needs for a whole period of each train."""
+    return max(train.period for train in trains)
+
+
+def definition(trains: Sequence[Train] = TRAINS) -> list[list[int]]:
     """Periods and pulses of the trains in their order: what a policy's scores stand for."""
-    return [[train.period, train.on] for train in TRAINS]
+    return [[train.period, train.on] for train in trains]

@@ -12,13 +12,12 @@ import torch
 from sea_dbs.config import TrainConfig
 from sea_dbs.explorer import Explorer
 from sea_dbs.learner import Learner
-from sea_dbs.pulse_trains import definition
+from sea_dbs.pulse_trains import BANKS, definition
 from sea_dbs.replay import Replay
 from sea_dbs.rollout import Start, Transition, Vector, rollout
 from sea_dbs.seeds import stream, training_seed
 from sea_dbs.sequences import SequenceReplay, update_sequences
 from sea_dbs.update import Losses, update
-from sea_dbs.variants import OF_TRAINS
 
 MakeVector = Callable[[TrainConfig, int], Vector]
 
@@ -158,7 +157,7 @@ def policy_spec(config: TrainConfig, n_obs: int, slots: int, step: int) -> dict[
         "step": step,
         "config": config.model_dump(mode="json"),
         "config_sha256": config.sha256(),
-        **({"trains": definition()} if config.actor in OF_TRAINS else {}),
+        **({"trains": definition(BANKS[config.actor])} if config.actor in BANKS else {}),
         **({"own_duties": config.own_duties} if config.own_duties else {}),
     }
 

@@ -7,6 +7,7 @@ the paper) draws from whole trains. All of this is ours.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
@@ -17,23 +18,19 @@ from torch.nn.functional import linear, one_hot, relu, softmax
 
 from envs.errors import UserError
 from sea_dbs.gumbel import sample_gumbel
-from sea_dbs.pulse_trains import MIN_SLOTS, TRAINS, masks
+from sea_dbs.pulse_trains import ONE_GROUP, TRAINS, Train, masks
 from sea_dbs.trunk import COMPACT_LENGTH, OBS_CENTRE, OBS_SCALE, CompactTrunk
 
 Floats = NDArray[np.float64]
 
 
-def bank(slots: int) -> Tensor:
+def bank(slots: int, trains: Sequence[Train] = TRAINS) -> Tensor:
     """The trains as actions of 0.0 and 1.0, (trains, slots).
 
     Raises:
         UserError: a decision too short for the longest period.
     """
-    if slots < MIN_SLOTS:
-        raise UserError(
-            f"actor=trains gives trains of up to {MIN_SLOTS} slots: slots={slots} of a decision are too few"
-        )
-    return torch.from_numpy(masks(slots)).float()
+    return torch.from_numpy(masks(slots, trains)).float()
 
 
 def draw_train(scores: Tensor, tau: float, generator: torch.Generator) -> Tensor:
@@ -59,14 +56,15 @@ class TrainsActor(nn.Module):
     """
 
     bank: Tensor
+    trains = TRAINS
 
     def __init__(self, n_obs: int, slots: int) -> None:
         super().__init__()
         self.slots = slots
-        self.register_buffer("bank", bank(slots), persistent=False)
+        self.register_buffer("bank", bank(slots, self.trains), persistent=False)
         self.trunk: nn.Module = CompactTrunk(n_obs, 64)
         self.hidden = nn.Sequential(nn.Linear(64, 64), nn.ReLU())
-        self.head = nn.Linear(64, len(TRAINS))
+        self.head = nn.Linear(64, len(self.trains))
         weights = selection(self.bank.numpy() > 0.5)
         self.layers = len(weights)
         for k, weight in enumerate(weights):  # no weights of the policy's: made anew with every actor
@@ -85,7 +83,7 @@ class TrainsActor(nn.Module):
 
 
 class FlatTrainsActor(TrainsActor):
-    """`TrainsActor` without convolutions, for observations that begin with the policy's own duties.
+    """`TrainsActor` without convolutions, for observations that begin with the policy's own duties; one group a second.
 
     A fixed map centres all values and takes the means of the windows, one each 20 ms; all of it then goes through two
     hidden layers. No value needs a layer of its own: that graph is linear maps and ReLUs from end to end.
@@ -94,6 +92,8 @@ class FlatTrainsActor(TrainsActor):
         n_obs: values of an observation.
         own: how many of them, the first, are duties (`envs.wrappers.OwnDuties`).
     """
+
+    trains = ONE_GROUP
 
     def __init__(self, n_obs: int, slots: int, own: int = 0) -> None:
         super().__init__(n_obs, slots)

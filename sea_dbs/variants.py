@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from envs.errors import UserError
+from sea_dbs.pulse_trains import BANKS
 
 # GS is exploration by Gumbel-Softmax; PM the predictive reward model, whose form (printed or mean) the preset chooses.
 VARIANTS: dict[str, dict[str, str | int]] = {
@@ -24,7 +25,6 @@ VARIANTS: dict[str, dict[str, str | int]] = {
     "qr-dqn": {"learner": "qr-dqn"},
     "evolution": {"learner": "evolution", "actor": "linear"},
 }
-OF_TRAINS = ("trains", "trains-flat")  # actors that choose whole trains
 NEED_MODEL = ("sea-dbs", "pm-only")
 
 
@@ -59,7 +59,7 @@ def variant_of(
         ("epsilon", True): "pm-only",
         ("epsilon", False): "ddpg",
     }[exploration, critic_target != "none"]
-    if actor not in ("recurrent", *OF_TRAINS):
+    if actor not in ("recurrent", *BANKS):
         return word
     kind = "trains-st" if actor == "trains" and actor_gradient == "straight-through" else actor
     kind = "trains-memory" if own_duties else kind

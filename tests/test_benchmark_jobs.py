@@ -193,7 +193,7 @@ def test_who_stands_on_which_task() -> None:
     assert {"sea-dbs", "gs-only", "pm-only", "ddpg", "ppo"} <= set(controllers_of("cohort-lfp"))
     assert [task for task in TASKS if "pi-amplitude" in controllers_of(task)] == ["graded"]
     assert {"pi-tuned", "pi-amplitude-tuned"} <= set(controllers_of("graded"))
-    alone = {"train-65-hz", "train-43-hz", "train-groups-26-hz", "random-trains"}
+    alone = {"train-65-hz", "train-43-hz", "train-groups-26-hz", "train-group-16-hz", "random-trains"}
     assert alone <= set(controllers_of("efficient-3"))
     assert alone <= {cell.controller for cell in entries("trains", Options(seeds=1))}
     assert not alone & {cell.controller for cell in entries("efficient", Options(seeds=1))}

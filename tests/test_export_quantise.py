@@ -21,8 +21,8 @@ from export.quantise import to_int8
 from export.runner import OnnxRunner, along
 from sea_dbs.controllers import TorchPolicy
 from sea_dbs.networks import ACTORS, build_actor, state_size
+from sea_dbs.pulse_trains import BANKS
 from sea_dbs.trains_actor import TrainsActor
-from sea_dbs.variants import OF_TRAINS
 
 N_OBS, SLOTS = 1000, 50
 TRAIN_SLOTS = 130  # actor=trains needs more
@@ -41,7 +41,7 @@ def observations(seed: int, n: int = 32, n_obs: int = N_OBS) -> NDArray[np.float
 
 
 def actor_of(name: str, seed: int = 0, n_obs: int = N_OBS, slots: int | None = None) -> torch.nn.Module:
-    slots = slots or (TRAIN_SLOTS if name in OF_TRAINS else SLOTS)
+    slots = slots or (TRAIN_SLOTS if name in BANKS else SLOTS)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return build_actor(name, n_obs, slots).eval()
@@ -87,7 +87,7 @@ def test_the_graph_is_what_a_board_can_read(made: tuple[str, torch.nn.Module, by
     name, actor, _, int8 = made
     model = onnx.load_model_from_string(int8)
     onnx.checker.check_model(model, full_check=True)
-    graph.check_interface(model, graph.Interface(N_OBS, TRAIN_SLOTS if name in OF_TRAINS else SLOTS, state_size(actor)))
+    graph.check_interface(model, graph.Interface(N_OBS, TRAIN_SLOTS if name in BANKS else SLOTS, state_size(actor)))
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", graph.OPSET)]
     assert [(p.key, p.value) for p in model.metadata_props] == [("sea_dbs.slots", "50")]
     nodes = [node.op_type for node in model.graph.node if node.op_type not in ("Mul", "DequantizeLinear")]
@@ -99,7 +99,7 @@ def test_the_graph_is_what_a_board_can_read(made: tuple[str, torch.nn.Module, by
         if node.op_type in ("Conv", "Gemm"):
             value, weight, *biases = (makers[name] for name in node.input)
             assert {value.op_type, weight.op_type, *(bias.op_type for bias in biases)} == {"DequantizeLinear"}
-            assert biases or name in OF_TRAINS  # whose fixed layers have none
+            assert biases or name in BANKS  # whose fixed layers have none
             stored = constants[weight.input[0]]
             assert stored.dtype == np.int8
             assert constants[weight.input[1]].shape == (stored.shape[0],)  # a scale for each channel
@@ -192,7 +192,7 @@ def test_half_from_a_file_decides_as_half_from_the_network(made: tuple[str, torc
     kinds = {t.data_type for t in half.graph.initializer if t.data_type != onnx.TensorProto.INT64 and len(t.dims) > 1}
     assert kinds == {onnx.TensorProto.FLOAT16}
     seen = observations(3)
-    spec = {"n_obs": N_OBS, "slots": TRAIN_SLOTS if name in OF_TRAINS else SLOTS}
+    spec = {"n_obs": N_OBS, "slots": TRAIN_SLOTS if name in BANKS else SLOTS}
     wanted = along(TorchPolicy(actor, spec), seen, STEPS)
     got = along(OnnxRunner(half.SerializeToString()), seen, STEPS)
     assert np.abs(got - wanted).max() < 2e-3, name

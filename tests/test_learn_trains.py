@@ -25,7 +25,7 @@ from sea_dbs.evaluation_plan import Plan
 from sea_dbs.explorer import Explorer
 from sea_dbs.learner import Learner
 from sea_dbs.networks import build_actor
-from sea_dbs.pulse_trains import TRAINS
+from sea_dbs.pulse_trains import ONE_GROUP, TRAINS
 from sea_dbs.replay import Batch
 from sea_dbs.runlog import read_metrics
 from sea_dbs.train import train
@@ -130,14 +130,15 @@ def test_the_expected_gradient_finds_the_best_train_wherever_it_is(best: int) ->
         assert set(learner.actor.scores(seen).argmax(dim=1).tolist()) == {best}  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("name", ["train-65-hz", "train-43-hz", "train-groups-26-hz"])
+@pytest.mark.parametrize("name", ["train-65-hz", "train-43-hz", "train-groups-26-hz", "train-group-16-hz"])
 def test_a_train_alone_is_what_the_actor_would_give(name: str) -> None:
     chosen = job_of("efficient-3", name, 0, Options()).spec["controller"]
     alone = build(chosen.pop("kind"), 130, Fraction(1_000_000, 130), chosen)
     alone.init_state(1)
-    train = [one.name for one in TRAINS].index(name.removeprefix("train-"))
+    trains = ONE_GROUP if name == "train-group-16-hz" else TRAINS
+    train = [one.name for one in trains].index(name.removeprefix("train-"))
     for _ in range(2):
-        np.testing.assert_array_equal(alone.act(np.zeros((1, 1), np.float32))[0], bank(130)[train].numpy())
+        np.testing.assert_array_equal(alone.act(np.zeros((1, 1), np.float32))[0], bank(130, trains)[train].numpy())
 
 
 @pytest.mark.parametrize("gradient", ["expected", "straight-through"])

@@ -22,6 +22,7 @@ from sea_dbs.config import TrainConfig, load_config
 from sea_dbs.controllers import OnOff
 from sea_dbs.learner import Learner
 from sea_dbs.networks import StateActionNetwork, build_actor
+from sea_dbs.pulse_trains import ONE_GROUP
 from sea_dbs.replay import Batch
 from sea_dbs.trains_actor import FlatTrainsActor, averages, bank
 from sea_dbs.update import update
@@ -114,7 +115,7 @@ def test_the_actor_and_the_critics_read_both_duties_and_beta() -> None:
     assert isinstance(actor, FlatTrainsActor)
     critic = StateActionNetwork(1008, 130, 32, own=8)
     seen = torch.rand(2, 1008) * 0.2 + 0.3
-    trains = bank(130)
+    trains = actor.bank
     for place in (0, 7, 8, 1007):
         other = seen.clone()
         other[:, place] += 0.5
@@ -127,7 +128,7 @@ def test_an_update_with_own_duties_changes_actor_critic_and_reward_model() -> No
     config = load_config("efficient-memory", ["n_obs=50", "hidden=16"])
     learner = Learner(config, 58, 130)
     before = {name: part.vector.clone() for name, part in vars(learner).items() if name.endswith("_descent")}
-    actions = bank(130)[torch.arange(16) % 5]
+    actions = bank(130, ONE_GROUP)[torch.arange(16) % 5]
     batch = Batch(torch.rand(16, 58), actions, torch.rand(16), torch.rand(16, 58), torch.ones(16))
     update(learner, batch, 1.0, torch.Generator().manual_seed(1))
     assert all(not torch.equal(getattr(learner, name).vector, old) for name, old in before.items())

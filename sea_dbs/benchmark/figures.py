@@ -35,6 +35,7 @@ COLOURS = {
     "train-65-hz": "#94a3b8",
     "train-43-hz": "#b6c2cf",
     "train-groups-26-hz": "#5f9ea0",
+    "train-group-16-hz": "#2f7a6b",
     "random-trains": "#9a8c7a",
     "trains": "#c2410c",
     "trains-st": "#e39b7b",

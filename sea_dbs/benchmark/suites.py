@@ -15,7 +15,7 @@ from sea_dbs.benchmark.play import CONTINUOUS
 from sea_dbs.config import ENV_KEYS, TrainConfig, load_config
 from sea_dbs.controllers.catalogue import AMPLITUDE, FEEDBACK, read_tuned
 from sea_dbs.files import read_json
-from sea_dbs.pulse_trains import TRAINS, masks
+from sea_dbs.pulse_trains import ONE_GROUP, TRAINS, masks
 from sea_dbs.seeds import HELD_OUT
 from sea_dbs.tasks import Task, find_task
 
@@ -35,7 +35,7 @@ OF_TRAINS = ("trains", "trains-st", "trains-slots")
 #: The same where it is shown its own last duties, and without them: again one configuration.
 WITH_MEMORY = ("trains-memory", "trains-flat")
 #: What they must beat: each of their trains alone, and one drawn by chance for each decision.
-TRAINS_ALONE = {f"train-{one.name}": k for k, one in enumerate(TRAINS) if one.name not in ("none", "130-hz")}
+TRAINS_ALONE = {f"train-{one.name}": one for one in (*TRAINS, ONE_GROUP[-1]) if one.name not in ("none", "130-hz")}
 BESIDE_TRAINS = (*TRAINS_ALONE, "random-trains")
 TRAINS_FILE = {"efficient": "efficient-trains"}  # a task's file of training settings -> theirs
 MEMORY_FILE = {"efficient": "efficient-memory"}
@@ -155,7 +155,7 @@ def job_of(task: str, controller: str, seed: int, options: Options) -> Job:
     own: dict[str, Any] = {"kind": TUNED.get(controller, controller)}
     if controller in TRAINS_ALONE:
         world = find_task(task).config()
-        mask = masks(world.slots)[TRAINS_ALONE[controller]]
+        mask = masks(world.slots, [TRAINS_ALONE[controller]])[0]
         own = {"kind": "pattern", "mask": "".join("1" if pulse else "0" for pulse in mask), "slot_hz": world.stim_hz}
     if controller in TUNED:
         own |= tuned(controller, find_task(task).config().stim_hz) or {}

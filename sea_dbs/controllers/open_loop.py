@@ -12,7 +12,7 @@ import numpy as np
 
 from envs.errors import UserError
 from sea_dbs.controllers.base import Action, Observation, check_observation
-from sea_dbs.pulse_trains import MIN_SLOTS, masks
+from sea_dbs.pulse_trains import masks, min_slots
 
 
 class _OpenLoop(ABC):
@@ -127,8 +127,6 @@ class RandomTrains(_OpenLoop):
     """
 
     def __init__(self, slots: int, seed: int = 0) -> None:
-        if slots < MIN_SLOTS:
-            raise UserError(f"random trains last {MIN_SLOTS} slots: slots={slots} of a decision are too few")
         super().__init__("random trains", slots)
         self.masks = masks(slots).astype(np.int8)
         self.seed = seed
@@ -136,7 +134,9 @@ class RandomTrains(_OpenLoop):
 
     def init_state(self, n: int = 1) -> None:
         super().init_state(n)
-        self.generator = np.random.default_rng([self.seed, MIN_SLOTS])  # a plant of this seed draws from the seed alone
+        self.generator = np.random.default_rng(
+            [self.seed, min_slots()]
+        )  # a plant of this seed draws from the seed alone
 
     def _next(self) -> Action:
         return self.masks[self.generator.integers(len(self.masks), size=self.n)]
