@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 from envs.config import PRESETS, EnvConfig, env_config
@@ -163,6 +171,14 @@ class TrainConfig(BaseModel):
     candidate_s: float = Field(6.0, ge=3, le=600)  # s on each plant; the first is not judged
     sigma_0: float = Field(0.1, gt=0, le=10)  # first standard deviation of a candidate's numbers
 
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A run without own duties is described, and recognised again, as before there were any."""
+        values: dict[str, Any] = handler(self)
+        if not self.own_duties:
+            values.pop("own_duties", None)
+        return values
+
     @model_validator(mode="after")
     def _fits_together(self) -> TrainConfig:
         if self.batch_size > self.buffer_size:
@@ -181,6 +197,11 @@ class TrainConfig(BaseModel):
         if self.actor in BANKS and (self.exploration != "gumbel" or self.warmup_actions != "uniform-duty"):
             raise ValueError(
                 f"actor={self.actor} draws trains: it needs exploration=gumbel and warmup_actions=uniform-duty"
+            )
+        if self.own_duties and (self.gap_slots or 1) > 1:
+            raise ValueError(
+                f"own_duties={self.own_duties} with gap_slots={self.gap_slots}: a blind policy is told what it asked "
+                "for, which must be what is given, so gap_slots=1 is allowed"
             )
         if self.own_duties and self.actor != "trains-flat":
             raise ValueError(
@@ -214,7 +235,10 @@ class TrainConfig(BaseModel):
 
     def env_overrides(self) -> dict[str, Any]:
         """Keyword arguments for ``envs.make_env`` beside the preset."""
-        return {key: value for key in ENV_KEYS if (value := getattr(self, key)) is not None}
+        values = {key: value for key in ENV_KEYS if (value := getattr(self, key)) is not None}
+        if not self.own_duties:  # as before there were any
+            values.pop("own_duties", None)
+        return values
 
     def world(self, **overrides: Any) -> EnvConfig:
         """The environment's configuration of the run, some values changed once more.
@@ -235,8 +259,6 @@ class TrainConfig(BaseModel):
             unread |= {key for key in ("steps_per_update", "gap_slots") if getattr(self, key) == 1}
         if self.actor_gradient == "straight-through":
             unread |= {"actor_gradient"}
-        if not self.own_duties:
-            unread |= {"own_duties"}
         return sha256_json(self.model_dump(mode="json", exclude=unread))
 
 
@@ -281,7 +303,8 @@ def config_from_mapping(values: Mapping[str, Any], place: str) -> TrainConfig:
 def differing_keys(old: TrainConfig, new: TrainConfig) -> list[str]:
     """``key: old -> new`` for every key on which two configs differ."""
     a, b = old.model_dump(mode="json"), new.model_dump(mode="json")
-    return [f"{key} ({a[key]} there, {b[key]} now)" for key in a if a[key] != b[key]]
+    keys = [key for key in type(old).model_fields if key in {**a, **b}]
+    return [f"{key} ({a.get(key)} there, {b.get(key)} now)" for key in keys if a.get(key) != b.get(key)]
 
 
 def _read_source(source: str | Path) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from envs.errors import UserError
 from sea_dbs.trains_actor import FlatTrainsActor, TrainsActor
 from sea_dbs.trunk import COMPACT_LENGTH, CompactTrunk, centre
 
@@ -273,7 +274,13 @@ ACTORS: dict[str, Callable[[int, int], nn.Module]] = {
 
 
 def build_actor(name: str, n_obs: int, slots: int, own: int = 0) -> nn.Module:
-    """An actor by its name in `ACTORS`, such as ``compact``; ``own`` values it sees are its duties ("trains-flat")."""
+    """An actor by its name in `ACTORS`, such as ``compact``; the first ``own`` values that it sees are its duties.
+
+    Raises:
+        UserError: own duties for another actor than "trains-flat", or sizes that the actor cannot have.
+    """
+    if own and ACTORS[name] is not FlatTrainsActor:
+        raise UserError(f"the actor '{name}' reads no own duties: {own} were given, allowed is 0")
     return FlatTrainsActor(n_obs, slots, own) if own else ACTORS[name](n_obs, slots)
 
 

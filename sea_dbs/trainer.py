@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from envs.errors import UserError
 from sea_dbs.config import TrainConfig
 from sea_dbs.explorer import Explorer
 from sea_dbs.learner import Learner
@@ -121,6 +122,7 @@ class Trainer:
         """Everything that the rest of the run depends on."""
         return {
             "config_sha256": self.config.sha256(),
+            "trains": definition(BANKS[self.config.actor]) if self.config.actor in BANKS else [],
             "learner": self.learner.state_dict(),
             "replay": self.replay.state_dict(),
             "explorer": self.explorer.state_dict(),
@@ -134,7 +136,13 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state_dict`."""
+        """Continue from `state_dict`.
+
+        Raises:
+            UserError: it learnt to choose among other trains.
+        """
+        if self.config.actor in BANKS and state.get("trains", known := definition(BANKS[self.config.actor])) != known:
+            raise UserError(f"this run chooses among the trains {state['trains']}: this version has {known}")
         self.learner.load_state_dict(state["learner"])
         self.replay.load_state_dict(state["replay"])
         self.explorer.load_state_dict(state["explorer"])

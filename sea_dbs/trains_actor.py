@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import linear, one_hot, relu, softmax
 
-from envs.errors import UserError
 from sea_dbs.gumbel import sample_gumbel
 from sea_dbs.pulse_trains import ONE_GROUP, TRAINS, Train, masks
-from sea_dbs.trunk import COMPACT_LENGTH, OBS_CENTRE, OBS_SCALE, CompactTrunk
+from sea_dbs.trunk import CompactTrunk, MeansTrunk
 
 Floats = NDArray[np.float64]
 
@@ -58,17 +57,21 @@ class TrainsActor(nn.Module):
     bank: Tensor
     trains = TRAINS
 
-    def __init__(self, n_obs: int, slots: int) -> None:
+    def __init__(self, n_obs: int, slots: int, own: int = 0) -> None:
         super().__init__()
         self.slots = slots
         self.register_buffer("bank", bank(slots, self.trains), persistent=False)
-        self.trunk: nn.Module = CompactTrunk(n_obs, 64)
-        self.hidden = nn.Sequential(nn.Linear(64, 64), nn.ReLU())
+        self.trunk, self.hidden = self.body(n_obs, own)
         self.head = nn.Linear(64, len(self.trains))
         weights = selection(self.bank.numpy() > 0.5)
         self.layers = len(weights)
         for k, weight in enumerate(weights):  # no weights of the policy's: made anew with every actor
             self.register_buffer(f"fixed_{k}", torch.from_numpy(weight).float(), persistent=False)
+
+    def body(self, n_obs: int, own: int) -> tuple[nn.Module, nn.Module]:
+        """What sees, (n, n_obs) -> (n, width), and what follows it, to the 64 values that the scores are made of."""
+        del own
+        return CompactTrunk(n_obs, 64), nn.Sequential(nn.Linear(64, 64), nn.ReLU())
 
     def scores(self, observation: Tensor) -> Tensor:
         """(n, n_obs) -> (n, trains)."""
@@ -85,41 +88,23 @@ class TrainsActor(nn.Module):
 class FlatTrainsActor(TrainsActor):
     """`TrainsActor` without convolutions, for observations that begin with the policy's own duties; one group a second.
 
-    A fixed map centres all values and takes the means of the windows, one each 20 ms; all of it then goes through two
-    hidden layers. No value needs a layer of its own: that graph is linear maps and ReLUs from end to end.
+    Means of the windows, one each 20 ms, and the duties go through two hidden layers together: no value needs a layer
+    of its own, and the graph is linear maps and ReLUs from end to end.
 
     Args:
         n_obs: values of an observation.
-        own: how many of them, the first, are duties (`envs.wrappers.OwnDuties`).
+        slots: of a decision.
+        own: how many of the values, the first, are duties (`envs.wrappers.OwnDuties`).
+
+    Raises:
+        UserError: a decision too short for the trains, or no value beside the duties.
     """
 
     trains = ONE_GROUP
 
-    def __init__(self, n_obs: int, slots: int, own: int = 0) -> None:
-        super().__init__(n_obs, slots)
-        means = averages(n_obs, own) / OBS_SCALE
-        self.register_buffer("means", means.float(), persistent=False)
-        self.register_buffer("centre", -OBS_CENTRE * means.sum(dim=1).float(), persistent=False)
-        self.trunk = nn.Identity()
-        self.hidden = nn.Sequential(nn.Linear(len(means), 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU())
-
-    def scores(self, observation: Tensor) -> Tensor:
-        means = self.get_buffer("means")
-        seen = linear(observation.to(means.dtype), means, self.get_buffer("centre"))
-        return cast(Tensor, self.head(self.hidden(seen)))
-
-
-def averages(n_obs: int, own: int) -> Tensor:
-    """Weights (own + about 50, n_obs) that keep the first ``own`` values and average neighbours of the others."""
-    windows = n_obs - own
-    if windows < 1:
-        raise UserError(f"n_obs={n_obs} values with {own} own duties leave no window of beta to read")
-    pool = max(1, windows // COMPACT_LENGTH)
-    rows = windows // pool
-    weights = torch.zeros(own + rows, n_obs)
-    weights[:own, :own] = torch.eye(own)
-    weights[own:, own : own + rows * pool] = torch.kron(torch.eye(rows), torch.full((1, pool), 1.0 / pool))
-    return weights
+    def body(self, n_obs: int, own: int) -> tuple[nn.Module, nn.Module]:
+        trunk = MeansTrunk(n_obs, own)
+        return trunk, nn.Sequential(nn.Linear(trunk.width, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU())
 
 
 def selection(has_pulse: NDArray[np.bool_]) -> list[Floats]:

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import linear as functional_linear
 from torch.nn.functional import pad, relu
 
+from envs.errors import UserError
+
 OBS_CENTRE = 0.35  # P_beta/1000: the reward's threshold b, Eq. 7
 OBS_SCALE = 0.1  # P_beta/1000: about the distance between untreated (0.44) and 50 Hz stimulation (0.29)
 COMPACT_LENGTH = 50  # values that the compact networks look at: one each 20 ms of a 1,000-value trace
@@ -60,3 +62,45 @@ class CompactTrunk(nn.Module):
             half = x.shape[1] // 2
             x = x[:, : 2 * half].view(n, half, 2, -1).sum(dim=2) * 0.5
         return relu(functional_linear(x.transpose(1, 2).flatten(1), linear.weight, linear.bias))
+
+
+class MeansTrunk(nn.Module):
+    """Own duties and means of the windows behind them, centred: (n, n_obs) -> (n, width). Nothing is learnt.
+
+    Duties are centred by beta's constants too, so that all of it is one linear map: 0 becomes -3.5 and 1 becomes 6.5.
+
+    Args:
+        n_obs: values of an observation.
+        own: how many of them, the first, are duties.
+
+    Raises:
+        UserError: no value is left beside the duties.
+    """
+
+    def __init__(self, n_obs: int, own: int) -> None:
+        super().__init__()
+        means = averages(n_obs, own) / OBS_SCALE
+        self.width = len(means)
+        self.register_buffer("means", means, persistent=False)
+        self.register_buffer("shift", -OBS_CENTRE * means.sum(dim=1), persistent=False)
+
+    def forward(self, observation: Tensor) -> Tensor:
+        means = self.get_buffer("means")
+        return functional_linear(observation.to(means.dtype), means, self.get_buffer("shift"))
+
+
+def averages(n_obs: int, own: int) -> Tensor:
+    """Weights (own + about 50, n_obs): the first ``own`` values, then means of neighbours; a rest is left out.
+
+    Raises:
+        UserError: no value is left beside the duties.
+    """
+    windows = n_obs - own
+    if windows < 1:
+        raise UserError(f"an observation of {n_obs} values with {own} own duties holds nothing that was sensed")
+    pool = max(1, windows // COMPACT_LENGTH)
+    rows = windows // pool
+    weights = torch.zeros(own + rows, n_obs)
+    weights[:own, :own] = torch.eye(own)
+    weights[own:, own : own + rows * pool] = torch.kron(torch.eye(rows), torch.full((1, pool), 1.0 / pool))
+    return weights

@@ -191,8 +191,7 @@ def train_of(
     own = find_task(task)
     config = training_config(own, variant, seed, (*settings, *options.settings), training)
     world = own.config(**{key: getattr(config, key) for key in ENV_KEYS}, precision="float32")
-    values = config.model_dump(mode="json", exclude=None if config.own_duties else {"own_duties"})  # keys as of before
-    spec = {"task": task, "config": values, "world": world.model_dump(mode="json")}
+    spec = {"task": task, "config": config.model_dump(mode="json"), "world": world.model_dump(mode="json")}
     return Job("train", f"{task}, training {variant}, seed {seed}", spec)
 
 
