@@ -58,6 +58,11 @@ def read_foreign(onnx_path: Path, manifest_path: Path) -> Source:
             or not finite, or tensors with other names, types or axes than the manifest's.
     """
     described, manifest_sha = _read_manifest(manifest_path)
+    if own := described.environment.get("own_duties"):
+        raise UserError(
+            f"the manifest {manifest_path} has own_duties={own} in its environment: a policy of your own is shown what "
+            "was sensed alone, allowed is 0"
+        )
     config = config_from_mapping({"preset": described.preset, **described.environment}, str(manifest_path))
     _fits(
         described,

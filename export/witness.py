@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from envs.errors import UserError
 from export.observations import gather
 from export.plants import EnvFactory
 from sea_dbs.checkpoint import save_policy
@@ -87,9 +88,11 @@ def write(run: Path, preset: str = "paper", actor: str = "compact", **settings: 
     """Teach a witness and write it as a run folder; ``settings`` are those of `teach`.
 
     Raises:
-        UserError: the folder is in use, or an unknown preset.
+        UserError: the folder is in use, an unknown preset, or one with own duties, which no rule is taught for.
     """
     config = load_config(preset)
+    if config.own_duties:
+        raise UserError(f"the preset '{preset}' has own_duties={config.own_duties}: a witness is taught with 0 alone")
     prepare_output_dir(run)
     torch.set_num_threads(1)
     network = teach(config, actor, **settings)

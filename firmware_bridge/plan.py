@@ -178,7 +178,8 @@ def check_decides(config: EnvConfig) -> None:
     if config.own_duties:
         raise UserError(
             f"the policy is shown the duties of its own last {config.own_duties} decisions: a board could no more tell "
-            "that what it senses stands still, so such a policy decides on the host (--decide-on host)"
+            "that what it senses stands still, so it decides on the host (sea-dbs session --decide-on host) "
+            "and cannot be released"
         )
 
 

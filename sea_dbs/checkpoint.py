@@ -137,7 +137,7 @@ def read_policy(run: Path) -> tuple[torch.nn.Module, dict[str, Any]]:
         if spec["actor"] in BANKS and spec["trains"] != known:
             raise UserError(f"{path} chooses among the trains {spec['trains']}: this version has {known}")
         own = spec.get("own_duties", 0)
-        if own not in range(spec["n_obs"]):
+        if type(own) is not int or own not in range(spec["n_obs"]) or own != (spec["config"].get("own_duties") or 0):
             raise KeyError("own_duties")
         actor = build_actor(spec["actor"], spec["n_obs"], spec["slots"], own)
         actor.load_state_dict(content["weights"])

@@ -29,8 +29,8 @@ TRAINS = (
     Train("43-hz", 3, 1),
     Train("groups-26-hz", 65, 13),
 )
-# With one longer group a second in place of two: so long a pause each half second is one of more on-off cycles than a
-# board allows in 10 s (docs/RESULTS.md).
+# One longer group a second in place of two. A board counts a long pause as an on-off cycle and allows 20 in 10 s,
+# which two groups a second pass (docs/RESULTS.md).
 ONE_GROUP = (*TRAINS[:-1], Train("group-16-hz", 130, 16))
 BANKS = {"trains": TRAINS, "trains-flat": ONE_GROUP}  # an actor's name -> what it chooses from
 

@@ -59,7 +59,7 @@ CREATE TABLE decisions (
   decision_id INTEGER NOT NULL,      -- on the link
   plant_us INTEGER NOT NULL,         -- plant time of the newest sample decided on
   sample_us INTEGER NOT NULL,        -- the same in device time
-  observation BLOB NOT NULL,         -- float32 little-endian (n_obs,), P_beta/1000
+  observation BLOB NOT NULL,         -- float32 little-endian (n_obs,): own duties of env_config, then P_beta/1000
   observation_sha256 TEXT NOT NULL,
   logits BLOB,                       -- float32 little-endian (slots, 2); null: a controller without logits
   mask TEXT NOT NULL,                -- the decision, '0' or '1' a slot

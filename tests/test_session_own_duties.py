@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,10 @@ from session_tools import SHORT, make_export, table_of
 
 from envs.config import env_config
 from envs.errors import UserError
-from firmware_bridge.codes import Sensing
-from firmware_bridge.plan import SessionPlan, check_decides
-from firmware_bridge.policy import BoardPolicy
-from firmware_bridge.sensing import head_of, judge_sensing
+from firmware_bridge.plan import SessionPlan, check_decides, prepare
+from firmware_bridge.release.check import Asked, check
 from firmware_bridge.session import run_session
 from firmware_bridge.streams import observed
-from sea_dbs.controllers import OnOff
 from sea_dbs.report.session_data import read_session
 
 OWN = 3
@@ -72,18 +70,28 @@ def test_a_recording_is_replayed_to_a_policy_with_duties_of_its_own(
     np.testing.assert_array_equal(seen(tmp_path / "off")[:, OWN:], seen(recorded)[:, OWN:])
 
 
-def test_a_sensor_that_stands_still_is_found_though_the_duties_change(recorded: Path) -> None:
-    board = BoardPolicy(OnOff(10), None, None, slots=10, n_obs=OWN + 10, new_samples=10, own=OWN)  # type: ignore[arg-type]
-    sampling = board.sampling(10)
-    assert sampling.last - sampling.first + 1 == 10
-    values = np.concatenate([[0.1, 0.9, 0.0], np.full(10, 0.4)]).astype(np.float32)
-    assert Sensing.FLAT in judge_sensing(head_of(values[board.own :], sampling))
-    assert not judge_sensing(head_of(seen(recorded)[0, OWN:], sampling))
+def test_a_sensor_that_stands_still_is_found_though_the_duties_change(export: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "flat.npz", P_beta=np.full(60, 400.0), rate_hz=50)
+    out = tmp_path / "out"
+    plan = SessionPlan(out=out, policy=export, source=f"file:{tmp_path / 'flat.npz'}", steps=3, quiet=True)
+    with suppress(UserError):  # the board may give the loop up
+        run_session(plan)
+    rows = table_of(out, "decisions")
+    assert rows
+    assert not any(row["pulses"] for row in rows)
+    assert all(row["nack"] is not None for row in rows)
+    assert "all its values are equal" in rows[0]["reason"]
 
 
-def test_a_board_does_not_decide_by_such_a_policy() -> None:
-    with pytest.raises(UserError, match=r"shown the duties of its own last 3 decisions.*--decide-on host"):
-        check_decides(env_config("paper", **SHORT, own_duties=OWN))
+def test_a_board_does_not_decide_by_such_a_policy_nor_is_it_released(
+    export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = r"shown the duties of its own last 3 decisions.*--decide-on host.*cannot be released"
+    monkeypatch.setattr("firmware_bridge.plan._check_board", lambda plan: "int8")
+    with pytest.raises(UserError, match=words):
+        prepare(SessionPlan(out=tmp_path / "out", policy=export, decide_on="board", steps=2))
+    with pytest.raises(UserError, match=words):
+        check(Asked(export, tmp_path / "released"))
     check_decides(env_config("paper", **SHORT))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from integer_tools import MEANING, Compiled, smooth
 from numpy.typing import NDArray
 
 import envs
@@ -16,14 +18,26 @@ from envs.config import env_config
 from envs.errors import UserError
 from envs.registration import get_env_state, set_env_state
 from envs.vector import BasalGangliaVectorEnv
+from export import graph
+from export.inputs import input_of
+from export.integer import IntegerModel, c_source, quantise
+from export.integer import run as run_integer
+from export.precision import wrap
+from export.quantise import to_int8
+from sea_dbs import checkpoint
+from sea_dbs.benchmark.play import play_job
 from sea_dbs.benchmark.suites import Options, job_of
-from sea_dbs.closed_loop import decisions_on, shown
+from sea_dbs.benchmark.world import make_world, play
+from sea_dbs.closed_loop import BLIND, OPEN_LOOP, decisions_on, shown
 from sea_dbs.config import TrainConfig, load_config
-from sea_dbs.controllers import OnOff
+from sea_dbs.controllers import OnOff, TorchPolicy
+from sea_dbs.evaluate import evaluate
+from sea_dbs.evaluation_plan import Plan
 from sea_dbs.learner import Learner
 from sea_dbs.networks import StateActionNetwork, build_actor
-from sea_dbs.pulse_trains import ONE_GROUP
+from sea_dbs.pulse_trains import ONE_GROUP, TRAINS, definition
 from sea_dbs.replay import Batch
+from sea_dbs.trainer import Trainer, policy_spec
 from sea_dbs.trains_actor import FlatTrainsActor, bank
 from sea_dbs.trunk import averages
 from sea_dbs.update import update
@@ -197,3 +211,97 @@ def test_a_policy_with_memory_is_judged_with_it_on_the_plants_of_all_others() ->
     assert [one["world"].get("own_duties", 0) for one in trained] == [8, 0]
     assert memory.needs[1].key == plain.needs[1].key == never.key
     assert "own_duties" not in plain.needs[0].spec["config"]
+
+
+def _remembers(tmp_path: Path) -> tuple[Path, TrainConfig]:
+    """A run folder whose policy reads its own duties alone, and answers to them."""
+    config = load_config("efficient-memory", ["n_obs=50", "stride_ms=20", "episode_steps=4"])
+    torch.manual_seed(5)
+    actor = build_actor("trains-flat", 58, 130, 8)
+    assert isinstance(actor, FlatTrainsActor)
+    with torch.no_grad():
+        first = actor.hidden[0].weight  # type: ignore[index]
+        first[:, 8:] = 0.0
+        first[:, :8] *= 8.0
+    checkpoint.save_policy(tmp_path, actor, policy_spec(config, 58, 130, 0))
+    return tmp_path, config
+
+
+def test_a_policy_that_counts_its_own_pulses_is_open_loop_in_benchmarks_and_evaluations(tmp_path: Path) -> None:
+    run, config = _remembers(tmp_path / "run")
+    spec = job_of("efficient-3", "trains-memory", 0, Options(1, 2, 4)).spec
+    spec = {**spec, "world": {**spec["world"], "n_obs": 50, "stride_ms": 20.0}}
+    result, arrays = play_job(spec, run, [0.4, 0.4])
+    assert len({tuple(row) for row in arrays["pulses"].tolist()}) == 1  # the same on both plants
+    assert len(set(arrays["pulses"][0].tolist())) > 1  # it does answer to what it gave
+    for mode in BLIND:
+        assert result["rows"][mode]["measures"]["pulses"] == result["rows"]["own"]["measures"]["pulses"]
+    assert result["label"] == OPEN_LOOP
+    answer = evaluate(run, tmp_path / "out", Plan(("never", "policy"), 2, 4), quiet=True)
+    own, *blind = (row for row in answer["rows"] if row["controller"].startswith("policy"))
+    assert len(blind) == len(BLIND)
+    assert [row["plants"]["pulses"] for row in blind] == [own["plants"]["pulses"]] * len(BLIND)
+    assert own["label"] == OPEN_LOOP
+    assert config.own_duties == 8
+
+
+def test_its_own_decisions_come_out_again_of_what_it_saw(tmp_path: Path) -> None:
+    run, config = _remembers(tmp_path)
+    world = make_world(config.world(precision="float32"), 2)
+    own = play(world.config, TorchPolicy.load(run), [1, 2], 4)
+    np.testing.assert_array_equal(decisions_on(TorchPolicy.load(run), own.seen, 8), own.decisions)
+
+
+def test_the_board_s_integers_are_the_same_bits_in_c_with_duties(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    actor = build_actor("trains-flat", 58, 130, 8).eval()
+    rng = np.random.default_rng(0)
+    duties = rng.choice([0.0, 16 / 130, 44 / 130, 0.5, 1.0], (200, 8)).astype(np.float32)
+    seen = np.concatenate([duties, smooth(200, 50)], axis=1)
+    plain = graph.to_onnx(wrap(actor, "fp32"), n_obs=58, slots=130, metadata={})
+    model = IntegerModel.from_onnx(to_int8(plain, {"observation": seen}, {}), meaning=MEANING)
+    rows = quantise(model, seen)
+    wanted = run_integer(model, rows)
+    assert (Compiled(c_source(model), tmp_path, "gcc", "-O3").run(rows, 130) == wanted).all()
+    with torch.no_grad():
+        decided = (lambda logits: logits[..., 1] > logits[..., 0])(actor(torch.from_numpy(seen)).numpy())
+    assert ((wanted[..., 1] > wanted[..., 0]) == decided).mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"own_duties": 3}, "does not hold the weights that its own description names"),
+        ({"own_duties": "8"}, "does not hold the weights that its own description names"),
+        ({"actor": "compact"}, "reads no own duties: 8 were given, allowed is 0"),
+        ({"trains": definition(TRAINS)}, "chooses among the trains .*65, 13.*: this version has .*130, 16"),
+    ],
+)
+def test_a_policy_that_is_described_otherwise_is_not_taken(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
+    run, _ = _remembers(tmp_path)
+    content = checkpoint.load(run / checkpoint.POLICY)
+    content["spec"] |= changes
+    checkpoint.save(run / checkpoint.POLICY, content)
+    with pytest.raises(UserError, match=words):
+        TorchPolicy.load(run)
+
+
+def test_a_run_of_other_trains_is_not_gone_on_with() -> None:
+    config = load_config("efficient-memory", ["n_obs=50", "hidden=16", "n_envs=1"])
+    trainer = Trainer(config, lambda config, n: make_world(config.world(precision="float32"), n))
+    state = trainer.state_dict()
+    trainer.load_state_dict(state)
+    with pytest.raises(UserError, match=r"chooses among the trains .*65, 13.*: this version has .*130, 16"):
+        trainer.load_state_dict({**state, "trains": definition(TRAINS)})
+
+
+def test_own_duties_go_with_pulses_that_are_given_as_asked() -> None:
+    with pytest.raises(UserError, match="own_duties=8 with gap_slots=2"):
+        load_config("efficient-memory", ["gap_slots=2"])
+
+
+def test_a_manifest_says_what_comes_first() -> None:
+    words, _ = input_of(load_config("efficient-memory"))
+    assert words == "share of slots with a pulse in each of the last 8 decisions, then P_beta / 1000"
+    assert input_of(load_config("paper"))[0] == "P_beta / 1000"
+    assert "own_duties" not in load_config("paper").env_overrides()

@@ -18,6 +18,13 @@ class OwnDuties(Layer):
     A device knows them without noise or delay, so this layer lies outside all sensing. A plant answers to what was
     given for some decisions (P_beta needs two), and a second of beta does not say what that was. Before the first
     decision all are 0. The newest sensed value stays the last one.
+
+    Args:
+        env: what is sensed, (n_obs,).
+        n: duties, 1 or more; the observation becomes (n + n_obs,).
+
+    Raises:
+        UserError: none is to be observed.
     """
 
     def __init__(self, env: Env, n: int) -> None:

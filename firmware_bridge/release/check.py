@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from envs.config import env_config
 from envs.errors import UserError
 from export.chain import Chain
 from export.manifest import load as load_manifest
@@ -98,11 +99,12 @@ def _prepare(asked: Asked) -> tuple[bytes, str, Work]:
     model = Chain.of_folder(asked.export).model_hash
     manifest = load_manifest(asked.export)
     check_slots(round(manifest.slot_us))
+    check_decides(env_config(manifest.preset, **manifest.environment))
     check_format(asked.export, CHECKED)
     check_source(asked.export, CHECKED)
     work = Work(asked.export, asked.patients, asked.seconds, asked.seed)
     for condition in CONDITIONS:
-        check_decides(settings(manifest, condition, 0, work.steps(manifest)))
+        settings(manifest, condition, 0, work.steps(manifest))
     return model, build_image("host", asked.export, CHECKED).sha256, work
 
 

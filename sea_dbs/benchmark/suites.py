@@ -34,7 +34,7 @@ ONE_SLOT = ("dqn", "qr-dqn")  # where the action is one slot
 OF_TRAINS = ("trains", "trains-st", "trains-slots")
 #: The same where it is shown its own last duties, and without them: again one configuration.
 WITH_MEMORY = ("trains-memory", "trains-flat")
-#: What they must beat: each of their trains alone, and one drawn by chance for each decision.
+#: What they must beat: each of their trains alone, and one of the first five drawn by chance for each decision.
 TRAINS_ALONE = {f"train-{one.name}": one for one in (*TRAINS, ONE_GROUP[-1]) if one.name not in ("none", "130-hz")}
 BESIDE_TRAINS = (*TRAINS_ALONE, "random-trains")
 TRAINS_FILE = {"efficient": "efficient-trains"}  # a task's file of training settings -> theirs

@@ -105,7 +105,7 @@ class SessionData:
             last = [(row["plant_us"] * 1e-6 + self.decision_s, row["P_beta_last"]) for row in self.done]
             table = np.array(last, np.float64).reshape(-1, 2)
             return table[:, 0], table[:, 1]
-        stride_s = self.stride_s
+        stride_s, own = self.stride_s, self.own_duties
         ends = [(row["plant_us"] * 1e-6, row["observation"]) for row in self.decisions]
         if self.session["final_observation"] is not None and ends:
             ends.append((ends[-1][0] + self.decision_s, self.session["final_observation"]))
@@ -113,7 +113,7 @@ class SessionData:
         values: list[Float] = [np.zeros(0)]
         before = -np.inf
         for end, data in ends:
-            beta = np.frombuffer(data, "<f4")[self.own_duties :].astype(np.float64) * OBSERVATION_SCALE
+            beta = np.frombuffer(data, "<f4")[own:].astype(np.float64) * OBSERVATION_SCALE
             t = end - stride_s * np.arange(len(beta) - 1, -1, -1)
             new = t > before + 1e-9
             times.append(t[new])
