@@ -78,6 +78,15 @@ def test_figures_take_the_benchmarks_jobs_and_show_published_values_beside_ours(
         assert (out / f"reproduce-{figure}.md").read_text().count("| what | published | ours")
 
 
+def test_a_task_whose_policies_were_trained_on_another_has_no_curves_of_its_own(out: Path) -> None:
+    options = Options(1, 2, 3, SETTINGS, ("sea-dbs",), ("healthy",))
+    result = benchmark("robust", options, out, here, quiet=True, command="sea-dbs benchmark --suite robust")
+    assert "sea-dbs" in {row["controller"] for row in result["rows"]}
+    assert result["samples"] == {"healthy": {}}
+    assert (out / "robust-healthy-pareto.png").is_file()
+    assert not (out / "robust-healthy-learning.png").exists()
+
+
 @pytest.mark.parametrize("figure", FIGURES)
 def test_every_figure_names_its_jobs(figure: str) -> None:
     found = parts(figure, Options(seeds=2), released=True)

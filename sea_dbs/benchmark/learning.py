@@ -22,11 +22,14 @@ Values = NDArray[np.float64]
 
 
 def runs_of(store: Store, cells: Sequence[Entry], task: str) -> dict[str, dict[int, dict[str, Values]]]:
-    """learner -> seed -> binned curve (steps, P_beta, reward, duty) of every finished training."""
+    """learner -> seed -> binned curve (steps, P_beta, reward, duty) of every finished training on this task.
+
+    None where policies are trained on another task: their curves are that one's.
+    """
     found: dict[str, dict[int, dict[str, Values]]] = {}
     for cell in cells:
         training = [needed for needed in cell.job.needs if needed.kind == "train"]
-        if cell.task == task and training and store.find(training[0]) is not None:
+        if training and cell.task == task == training[0].spec["task"] and store.find(training[0]) is not None:
             found.setdefault(cell.controller, {})[cell.seed] = binned(store.series(training[0]))
     return found
 
