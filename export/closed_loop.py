@@ -18,11 +18,12 @@ from sea_dbs.evaluation_rows import Episode, settle_steps
 from sea_dbs.progress import progress
 from sea_dbs.rollout import Start, Transition
 from sea_dbs.seeds import held_out_seeds
+from sea_dbs.statistics import mean_interval
 
 SEEDS = 10  # held-out plants
 SECONDS = 10.0  # simulated s after the plant has settled, and at least one decision
 EQUAL_PERCENT = 3.0  # of beta: a difference whose interval lies within counts as none
-RESAMPLES, LEVEL = 10_000, 95.0  # of the bootstrap; percent
+
 KEYS = ("P_beta", "duty", "charge_nC_cm2")
 
 Series = list[tuple[NDArray[np.float32], NDArray[np.int8]]]  # (observation, action) of a decision, a row for each plant
@@ -152,15 +153,6 @@ def _row(values: Mapping[str, NDArray[np.float64]], reference: Mapping[str, NDAr
     bounds = row["difference"]["P_beta_percent_ci95"]
     row["equal"] = None if bounds is None else bounds[0] <= 0 <= bounds[1] and max(map(abs, bounds)) < EQUAL_PERCENT
     return row
-
-
-def mean_interval(values: NDArray[np.float64]) -> tuple[float, float] | None:
-    """95 % percentile bootstrap interval of the mean; None for a single value. Equal values, equal interval."""
-    if len(values) < 2:
-        return None
-    index = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
-    low, high = np.percentile(values[index].mean(axis=1), [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
-    return float(low), float(high)
 
 
 def _what(episodes: Sequence[Episode]) -> str:

@@ -17,7 +17,7 @@ from sea_dbs.config import TrainConfig
 from sea_dbs.files import read_json
 from sea_dbs.measures import excess, field_measures
 from sea_dbs.rollout import Transition
-from sea_dbs.statistics import interval, iqm, surely_greater
+from sea_dbs.statistics import interval, iqm, mean_interval, surely_greater
 
 TRANSIENT_MS = 1000.0  # ms in which the first pulses change the network, as `paper` leaves them out
 MOST_VALUES = 400  # of a series of an episode in evaluation.json
@@ -141,6 +141,7 @@ def table_row(
         "plants": {
             "percent_of_untreated": _at(good, percent, n),
             "pulses": _at(good, [sum(one.pulses) for one in episodes], n),
+            "reward": _at(good, reward, n),
             "tracking_error_percent": (
                 _at(good, [100.0 * one / reference for one in errors], n) if reference else [None] * n
             ),
@@ -182,7 +183,9 @@ def compare(rows: Sequence[dict[str, Any]]) -> None:
     """Give each row the keys of `COMPARED`.
 
     ``iqm`` over plants of the paired difference, and its 95 % bootstrap interval (None for one plant). Without a
-    policy among the rows nothing is compared.
+    policy among the rows nothing is compared. ``policy_reward_above`` is the policy's reward a decision less the row's,
+    where both are of one reward: its interquartile mean, and the mean (``mean``, ``mean_ci95``), which alone sees what
+    a policy gains on a few plants.
     """
     policy = next((row for row in rows if row["controller"] == "policy"), None)
     if policy is None:
@@ -193,6 +196,12 @@ def compare(rows: Sequence[dict[str, Any]]) -> None:
             below = [theirs - own for theirs, own in pairs if theirs is not None and own is not None]
             if below:
                 row[key] = {"iqm": iqm(below), "ci95": interval(below)}
+        if row is not policy and "reward" in row["plants"]:
+            pairs = zip(policy["plants"]["reward"], row["plants"]["reward"], strict=True)
+            above = [own - theirs for own, theirs in pairs if own is not None and theirs is not None]
+            if above:
+                spread = {"mean": float(np.mean(above)), "mean_ci95": mean_interval(above)}
+                row["policy_reward_above"] = {"iqm": iqm(above), "ci95": interval(above), **spread}
 
 
 #: Rows of another evaluation that stand beside: not those that were matched to its own policy.
@@ -226,7 +235,10 @@ def rows_beside(folder: Path, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
         if own != found:
             raise UserError(f"{path} cannot stand beside this evaluation: {what} {found} there, {own} here")
     decision = f"decisions of {1000.0 * other['config']['slots'] / other['config']['stim_hz']:g} ms"
-    kept = [{key: value for key, value in row.items() if key not in COMPARED} for row in rows]
+    left_out = (*COMPARED, "policy_reward_above")
+    kept = [{key: value for key, value in row.items() if key not in left_out} for row in rows]
+    for row in kept:  # of another reward, with another price
+        row["plants"] = {key: value for key, value in row["plants"].items() if key != "reward"}
     return [{**row, "detail": f"{row['detail']}, {decision}"} for row in kept]
 
 

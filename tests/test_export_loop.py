@@ -23,6 +23,7 @@ from sea_dbs.config import TrainConfig, load_config
 from sea_dbs.controllers import Policy, TorchPolicy, make_controller
 from sea_dbs.networks import build_actor
 from sea_dbs.rollout import Start, begin, rollout
+from sea_dbs.statistics import mean_interval
 from sea_dbs.train import make_env
 
 CONFIG = load_config("paper", [])
@@ -147,11 +148,11 @@ def test_all_plants_together_are_the_single_ones() -> None:
 
 def test_the_interval_is_that_of_the_mean() -> None:
     values = np.random.default_rng(0).normal(1.0, 2.0, 400)
-    low, high = closed_loop.mean_interval(values) or (0.0, 0.0)
+    low, high = mean_interval(values) or (0.0, 0.0)
     half = 1.96 * values.std(ddof=1) / 20.0
     assert low == pytest.approx(values.mean() - half, abs=0.05)
     assert high == pytest.approx(values.mean() + half, abs=0.05)
-    assert closed_loop.mean_interval(values[:1]) is None
+    assert mean_interval(values[:1]) is None
 
 
 # -- settings --------------------------------------------------------------------------------------------------------

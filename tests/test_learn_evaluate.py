@@ -352,6 +352,11 @@ def test_a_plant_that_diverges_is_left_out_and_counted(tmp_path: Path) -> None:
                  strict=True)  # fmt: skip
     below = [a - b for a, b in plants if b is not None]
     assert rows["never"]["policy_below_points"]["iqm"] == pytest.approx(iqm(below))
+    rewards = zip(rows["policy"]["plants"]["reward"], rows["never"]["plants"]["reward"], strict=True)
+    above = [a - b for a, b in rewards if a is not None]
+    assert rows["never"]["policy_reward_above"]["mean"] == pytest.approx(np.mean(above))
+    assert rows["never"]["policy_reward_above"]["iqm"] == pytest.approx(iqm(above))
+    assert "policy_reward_above" not in rows["policy"]
     lost = [one for one in result["episodes"] if one["diverged"]]
     own = [one for one in lost if not one["diverged"].startswith("its trains are another plant's")]
     assert {one["seed"] for one in own} == {HELD_OUT + 2}

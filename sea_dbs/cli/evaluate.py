@@ -96,6 +96,14 @@ def _points(below: dict[str, Any] | None) -> str:
     return f"{below['iqm']:+.1f}" + ("" if bounds is None else f" ({bounds[0]:+.1f} to {bounds[1]:+.1f})")
 
 
+def _reward(above: dict[str, Any] | None) -> str:
+    """The mean over plants of a paired difference in reward, with its interval."""
+    if above is None:
+        return ""
+    bounds = above["mean_ci95"]
+    return f"{above['mean']:+.2f}" + ("" if bounds is None else f" ({bounds[0]:+.2f} to {bounds[1]:+.2f})")
+
+
 def print_table(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -113,6 +121,7 @@ def print_table(rows: list[dict[str, Any]]) -> None:
         "error, %",
         "above, %",
         "policy below it, points",
+        "policy's reward above it, mean",
     ):
         table.add_column(column, justify="right")
     table.add_column("what it is")
@@ -130,6 +139,7 @@ def print_table(rows: list[dict[str, Any]]) -> None:
             "" if row["tracking_error_percent"] is None else f"{row['tracking_error_percent']:.0f}",
             f"{row['time_above_target_percent']:.0f}",
             _points(row.get("policy_below_points")),
+            _reward(row.get("policy_reward_above")),
             _what(row),
         )
-    Console(width=None if Console().is_terminal else 160).print(table)
+    Console(width=None if Console().is_terminal else 184).print(table)
