@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +17,23 @@ from export.policy import OnnxPolicy
 from sea_dbs.benchmark.world import Play, play, settled_steps
 from sea_dbs.closed_loop import Played
 from sea_dbs.config import load_config
-from sea_dbs.controllers import Controller, Never, TorchPolicy
+from sea_dbs.controllers import Controller, Never, TorchPolicy, build
+from sea_dbs.controllers.catalogue import read_tuned
 from sea_dbs.files import sha256_file
 from sea_dbs.seeds import HELD_OUT
+from sea_dbs.tasks import find_task
 
 POLICIES = Path(__file__).parents[1] / "policies"
 NAMES = ("timing-45", "timing-26")
+OF_TRAINS = "trains-memory"
 
 
 def test_they_take_less_than_a_megabyte() -> None:
     assert sum(file.stat().st_size for file in POLICIES.rglob("*") if file.is_file()) < 1_000_000
-    assert {folder.name for folder in POLICIES.iterdir() if folder.is_dir()} == set(NAMES)
+    assert {folder.name for folder in POLICIES.iterdir() if folder.is_dir()} == {*NAMES, OF_TRAINS}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, OF_TRAINS])
 def test_manifest_config_and_exports_are_of_this_policy(name: str) -> None:
     run = POLICIES / name
     told = json.loads((run / "manifest.json").read_text())
@@ -38,7 +42,7 @@ def test_manifest_config_and_exports_are_of_this_policy(name: str) -> None:
     assert told["config_sha256"] == load_config(run / "config.yaml").sha256()
     Chain.of_folder(run / "export")  # whole, or it raises
     policy = TorchPolicy.load(run)
-    seen = np.load(run / "export" / "observations.npz")["observation"].astype(np.float32)
+    seen = np.load(run / "export" / "calibration.npz")["observation"].astype(np.float32)
     policy.init_state(len(seen))
     for precision, most in (("fp16", 0.001), ("int8", 0.02)):
         exported = OnnxPolicy(run / "export", precision)
@@ -82,3 +86,19 @@ def test_they_are_silent_on_healthy_plants(name: str) -> None:
     config = _world(name, pd=0.0)
     run = play(config, TorchPolicy.load(POLICIES / name), PLANTS, config.episode_steps)
     assert run.pulses.mean() * config.stim_hz < 6.5  # 5 % of 130 Hz
+
+
+def test_sea_dbs_over_trains_tells_the_plants_that_answer_to_130_hz_from_the_others() -> None:
+    """It tries trains for some seconds, and ends at 130 Hz or at one group of 16 pulses a second, plant by plant."""
+    config = find_task("efficient-3").config(precision="float32", own_duties=8)
+    plants = [HELD_OUT + k for k in range(8)]
+    own = play(config, TorchPolicy.load(POLICIES / OF_TRAINS), plants, config.episode_steps)
+    group = build(
+        "pattern", 130, Fraction(1_000_000, 130), read_tuned(POLICIES / OF_TRAINS / "group-16.json", "pattern")
+    )
+    alone = play(config, group, plants, config.episode_steps)
+    last = own.pulses[:, -5:]
+    assert (last == 130).all(axis=1).sum() >= 2
+    assert (last == 16).all(axis=1).sum() >= 2
+    assert own.violations == 0
+    assert own.reward.mean() > alone.reward.mean() + 0.1
