@@ -23,9 +23,9 @@ from pydantic.fields import FieldInfo
 from envs.config import PRESETS, EnvConfig, env_config
 from envs.errors import UserError
 from envs.untrusted import MAX_YAML_BYTES, load_yaml, read_bounded
+from sea_dbs.config_rules import check_together
 from sea_dbs.files import sha256_json
 from sea_dbs.pulse_trains import BANKS, min_slots
-from sea_dbs.seeds import BLOCK
 from sea_dbs.variants import expand_variant, variant_of
 
 Preset = Literal["paper", "paper-released", "realtime", "paper-30", "pattern", "timing"]
@@ -181,44 +181,7 @@ class TrainConfig(BaseModel):
 
     @model_validator(mode="after")
     def _fits_together(self) -> TrainConfig:
-        if self.batch_size > self.buffer_size:
-            raise ValueError(f"batch_size={self.batch_size} must not exceed buffer_size={self.buffer_size}")
-        if self.tau_min > self.tau_0:
-            raise ValueError(f"tau_min={self.tau_min} must not exceed tau_0={self.tau_0}")
-        if self.epsilon_min > self.epsilon_0:
-            raise ValueError(f"epsilon_min={self.epsilon_min} must not exceed epsilon_0={self.epsilon_0}")
-        if self.actor == "recurrent" and (self.n_step > 1 or self.priority > 0.0):
-            raise ValueError("actor=recurrent learns from sequences: it needs n_step=1 and priority=0")
-        if self.actor_gradient == "expected" and self.actor not in BANKS:
-            raise ValueError(
-                f"actor_gradient=expected sums over the trains of actor=trains and trains-flat: with "
-                f"actor={self.actor} it has to be straight-through"
-            )
-        if self.actor in BANKS and (self.exploration != "gumbel" or self.warmup_actions != "uniform-duty"):
-            raise ValueError(
-                f"actor={self.actor} draws trains: it needs exploration=gumbel and warmup_actions=uniform-duty"
-            )
-        if self.own_duties and (self.gap_slots or 1) > 1:
-            raise ValueError(
-                f"own_duties={self.own_duties} with gap_slots={self.gap_slots}: a blind policy is told what it asked "
-                "for, which must be what is given, so gap_slots=1 is allowed"
-            )
-        if self.own_duties and self.actor != "trains-flat":
-            raise ValueError(
-                f"own_duties={self.own_duties} needs actor=trains-flat: actor={self.actor} reads beta alone"
-            )
-        if self.learner == "evolution" and (self.actor not in ("linear", "gated") or self.preset != "timing"):
-            raise ValueError(
-                f"learner=evolution searches actor=linear or gated of preset=timing, not {self.actor} of {self.preset}"
-            )
-        plants = self.candidate_plants + self.healthy_plants
-        if self.learner == "evolution" and self.generations * plants > BLOCK:
-            raise ValueError(
-                f"generations={self.generations} of {plants} plants (candidate_plants and healthy_plants) would meet "
-                f"plants twice: at most {BLOCK} plants are there"
-            )
-        if self.learner not in ("sea-dbs", "evolution") and self.actor != "compact":
-            raise ValueError(f"learner={self.learner} has the network of actor=compact, not of actor={self.actor}")
+        check_together(self)
         return self
 
     @property
@@ -370,7 +333,7 @@ def _check(values: dict[str, Any], place: str) -> TrainConfig:
         return _resolve(config)
     except ValidationError as error:
         first = error.errors()[0]
-        if not first["loc"]:  # raised by _fits_together
+        if not first["loc"]:  # of check_together
             raise UserError(f"{first['ctx']['error']} ({place})") from None
         key = str(first["loc"][0])
         raise UserError(f"{key}={values[key]} in {place} is not allowed: '{key}' takes {allowed_range(key)}") from None
