@@ -70,9 +70,8 @@ def observed(config: dict[str, Any], n_obs: int, stride_ms: float) -> Channels:
     )
     if config["view"] == "trace":
         own = config.get("own_duties", 0)
-        duties = tuple(
-            (f"duty_{place - own}", "share of slots", "duty") for place in range(own)
-        )  # -1: the last decision
+        # Names count back in decisions: -1 is the last one.
+        duties = tuple((f"duty_{place - own}", "share of slots", "duty") for place in range(own))
         ages = [round((place - n_obs + 1) * stride_ms) for place in range(own, n_obs)]
         return (*duties, *((f"{beta[0]}_{age}_ms", beta[1], "power") for age in ages))
     unit = f"{_LFP[0][1]} / {LFP_SCALE:g}" if lfp else f"spikes/s / {RATE_SCALE_HZ:g}"

@@ -134,9 +134,8 @@ class RandomTrains(_OpenLoop):
 
     def init_state(self, n: int = 1) -> None:
         super().init_state(n)
-        self.generator = np.random.default_rng(
-            [self.seed, min_slots()]
-        )  # a plant of this seed draws from the seed alone
+        # A plant of this seed draws from the seed alone: not the same numbers.
+        self.generator = np.random.default_rng([self.seed, min_slots()])
 
     def _next(self) -> Action:
         return self.masks[self.generator.integers(len(self.masks), size=self.n)]
