@@ -117,8 +117,8 @@ def test_int8_decides_as_float_but_at_small_margins(made: tuple[str, torch.nn.Mo
     spread = float(parity.margins(wanted).std())
     assert found["agreement"] > 0.97
     assert (found["largest_changed_margin"] or 0.0) < 0.1 * spread
-    # Untrained, "small", "tiny" and "trains-flat" hardly react: the largest error is near the spread. "trains" has three
-    # layers more.
+    # Untrained, "small", "tiny" and "trains-flat" hardly react: the largest error is near the spread. "trains" has
+    # three layers more.
     allowed = {"small": 0.7, "tiny": 0.7, "trains": 0.4, "trains-flat": 0.9}.get(name, 0.2)
     assert found["max_logit_difference"] < allowed * spread
     twice = along(OnnxRunner(int8), seen, STEPS)
