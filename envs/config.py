@@ -23,7 +23,18 @@ MAX_PULSE_HZ = 185.0  # Hz, the board's limit (SLOT_PERIOD_MIN_US of firmware_br
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class EnvConfig(BaseModel):
+class AsBefore(BaseModel):
+    """A configuration that is described as before there were own duties, where it has none: its hash stays."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        if not values.get("own_duties"):
+            values.pop("own_duties", None)
+        return values
+
+
+class EnvConfig(AsBefore):
     """One environment, in full. The presets of `PRESETS` are sets of these values."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -96,14 +107,6 @@ class EnvConfig(BaseModel):
     def new_samples(self) -> int:
         """Samples that a decision brings: of beta, or of slots (`view`)."""
         return round(self.decision_ms / self.stride_ms) if self.view == "trace" else self.slots
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """An environment without own duties is described, and recognised again, as before there were any."""
-        values: dict[str, Any] = handler(self)
-        if not self.own_duties:
-            values.pop("own_duties", None)
-        return values
 
     @model_validator(mode="after")
     def _consistent(self) -> EnvConfig:

@@ -9,18 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    ValidationError,
-    model_serializer,
-    model_validator,
-)
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from envs.config import PRESETS, EnvConfig, env_config
+from envs.config import PRESETS, AsBefore, EnvConfig, env_config
 from envs.errors import UserError
 from envs.untrusted import MAX_YAML_BYTES, load_yaml, read_bounded
 from sea_dbs.config_rules import check_together
@@ -80,7 +72,7 @@ EVOLUTION_KEYS = (
 )
 
 
-class TrainConfig(BaseModel):
+class TrainConfig(AsBefore):
     """One training run. The defaults are ours; what the paper states stands in the preset ``paper``.
 
     `load_config` fills what the environment's preset decides, so that a loaded config holds no None. Times named
@@ -170,14 +162,6 @@ class TrainConfig(BaseModel):
     healthy_plants: int = Field(2, ge=0, le=64)  # and healthy ones, on which its pulses are counted
     candidate_s: float = Field(6.0, ge=3, le=600)  # s on each plant; the first is not judged
     sigma_0: float = Field(0.1, gt=0, le=10)  # first standard deviation of a candidate's numbers
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A run without own duties is described, and recognised again, as before there were any."""
-        values: dict[str, Any] = handler(self)
-        if not self.own_duties:
-            values.pop("own_duties", None)
-        return values
 
     @model_validator(mode="after")
     def _fits_together(self) -> TrainConfig:
