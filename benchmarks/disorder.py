@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sea_dbs.benchmark.suites import tuned
-from sea_dbs.benchmark.world import LANES, make_training_world
+from sea_dbs.benchmark.world import make_training_world
 from sea_dbs.files import atomic_write_bytes
 from sea_dbs.progress import progress
 from sea_dbs.report import style
@@ -28,6 +28,7 @@ from sea_dbs.tasks import find_task
 SLOT_HZ = 130.0  # Hz
 SLOTS = 130  # of a decision of a second
 STEPS = 8  # decisions on a plant
+LANES = 8  # plants at once: a block of the kernel
 TRANSIENT = 2  # decisions that are not counted
 FLIPS = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5)  # chance that a slot is turned over
 DUTIES = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 1.0)  # of a coin

@@ -21,6 +21,7 @@ COLOURS = {
     "dual-threshold": "#5aa69c",
     "proportional": "#8a9a3c",
     "pi": "#b0702a",
+    "titration": "#1f6f54",
     "pattern": "#3d7ea6",
     "policy": POLICY,
     "policy, silenced": "#b79bd0",

@@ -11,7 +11,7 @@ from typing import Any
 from envs.errors import UserError
 from envs.patients import Patient
 from sea_dbs.config import TrainConfig, config_from_mapping, parse_value
-from sea_dbs.controllers import AMPLITUDE, FEEDBACK, NAMES, make_controller
+from sea_dbs.controllers import AMPLITUDE, FEEDBACK, NAMES, TESTING, make_controller
 from sea_dbs.evaluation_rows import WORLD_KEYS, settle_steps
 from sea_dbs.seeds import held_out_seeds, search_seeds
 from sea_dbs.tasks import COHORT, find_task
@@ -64,7 +64,7 @@ class Plan:
                     f"'{kind}' sets amplitudes, which these plants answer all or nothing: it is for the task 'graded' "
                     "(sea-dbs benchmark --suite amplitude)"
                 )
-            if kind in FEEDBACK and not sees_beta:
+            if kind in (*FEEDBACK, *TESTING) and not sees_beta:
                 raise UserError(f"'{kind}' reads the newest beta, which the preset '{config.preset}' does not show")
             if name == "replayed" and self.seeds < 2:
                 raise UserError(

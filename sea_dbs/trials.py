@@ -29,12 +29,13 @@ MakeVector = Callable[[EnvConfig, int], Any]
 
 @dataclass(frozen=True)
 class Trial:
-    """One controller on some plants, after settling: a value a plant."""
+    """One controller on some plants, after settling: a value a plant, nan where its network diverged."""
 
     name: str
     beta: Values  # mean P_beta
     error: Values  # mean of P_beta above the target, untreated or not
     pulse_hz: Values  # mean rate of pulses, settling included
+    reward: Values  # a decision, settling included
     charge: Values  # as a share of what continuous 130 Hz delivers in that time with the task's pulse
 
 
@@ -62,8 +63,10 @@ def run_trials(
 ) -> list[Trial]:
     """Every controller on every plant for ``seconds`` after settling, as many plants together as ``lanes`` holds.
 
+    A plant whose network diverges (docs/RESULTS.md, "A plant that diverges") is lost for that controller alone.
+
     Raises:
-        UserError: a plant fails (its network diverges), or what the controllers raise.
+        UserError: every plant of a controller is lost, or what the controllers raise.
     """
     own = task.config()
     settled = settle_decisions(own)
@@ -97,24 +100,36 @@ def _together(
     for controller in controllers:
         controller.init_state(m)
     beta = np.zeros((steps, m * len(controllers)))
-    pulses, charge = np.zeros(m * len(controllers)), np.zeros(m * len(controllers))
+    pulses, charge, rewards = np.zeros((3, m * len(controllers)))
+    lost = np.zeros(m * len(controllers), np.bool_)
     for step in range(steps):
         parts = [one.act(observation[i * m : (i + 1) * m]) for i, one in enumerate(controllers)]
         if any(isinstance(one, SetsAmplitude) for one in controllers):
             env.set_amplitudes(np.concatenate([_amplitudes(one, config, m) for one in controllers]))
-        observation, _, _, _, info = env.step(np.concatenate(parts))
+        observation, reward, _, _, info = env.step(np.concatenate(parts))
         if "failure" in info:
-            raise UserError(f"a plant failed in the search: {next(one for one in info['failure'] if one)}")
+            gone = np.array([bool(word) for word in info["failure"]])
+            lost |= gone
+            for i, one in enumerate(controllers):
+                if lost[i * m : (i + 1) * m].all():
+                    raise UserError(f"every plant failed under '{one.name}': {next(w for w in info['failure'] if w)}")
+            observation, _ = env.reset(seed=plants, options={**options, "reset_mask": gone})  # so that others can go on
         beta[step] = info["P_beta"]
         pulses += info["pulses"]
+        rewards += reward
         charge += info["charge_nC_cm2"]
+    for values in (*beta, pulses, charge, rewards):
+        values[lost] = np.nan
     seconds = steps * config.decision_ms / 1000.0
     late = beta[settled:]
     shape = (len(controllers), m)
     means, errors = late.mean(axis=0).reshape(shape), np.maximum(late - target, 0.0).mean(axis=0).reshape(shape)
     rates = (pulses / seconds).reshape(shape)
     charges = (charge / (seconds * CONTINUOUS_HZ * config.amplitude_uA_cm2 * config.width_ms)).reshape(shape)
-    return [Trial(one.name, means[i], errors[i], rates[i], charges[i]) for i, one in enumerate(controllers)]
+    mean_rewards = (rewards / steps).reshape(shape)
+    return [
+        Trial(one.name, means[i], errors[i], rates[i], mean_rewards[i], charges[i]) for i, one in enumerate(controllers)
+    ]
 
 
 def _amplitudes(controller: Controller, config: EnvConfig, n: int) -> Values:

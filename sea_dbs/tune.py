@@ -18,10 +18,10 @@ from sea_dbs.manifest import machine
 from sea_dbs.progress import progress
 from sea_dbs.seeds import BLOCK, search_seeds
 from sea_dbs.tasks import find_task
-from sea_dbs.trials import LANES, MakeVector, Trial, make_vector, run_trials
+from sea_dbs.trials import LANES, MakeVector, Trial, Values, make_vector, run_trials
 
 PARTIAL = "trials.partial.json"
-FORMAT = 2  # of what it holds
+FORMAT = 3  # of what it holds
 PICTURE = "tuning.png"
 TUNABLE = tuple(KINDS)
 
@@ -30,8 +30,11 @@ Point = dict[str, float]
 
 @dataclass(frozen=True)
 class TunePlan:
-    """What is searched, and what is best: the lowest score = beta (or tracking error), as a share of untreated, +
-    ``price`` × charge as a share of 130 Hz's, among those with a mean rate of at most ``most_hz``."""
+    """What is searched, and what is best: the lowest score among those with a mean rate of at most ``most_hz``.
+
+    The score is beta (or tracking error), as a share of untreated, + ``price`` × charge as a share of 130 Hz's; or,
+    with ``measure`` "reward", the task's own reward with its sign turned, of every decision from the first.
+    """
 
     controller: str
     task: str = "paper"
@@ -39,7 +42,7 @@ class TunePlan:
     trials: int = 32  # beside the literature's parameters; of a grid: at most so many
     seeds: int = 8
     seconds: float = 8.0  # after settling
-    measure: Literal["beta", "error"] = "beta"
+    measure: Literal["beta", "error", "reward"] = "beta"
     price: float = 0.3
     most_hz: float | None = None  # Hz
     seed: int = 0
@@ -56,8 +59,10 @@ class TunePlan:
             )
         if self.controller in AMPLITUDE and self.most_hz is not None:
             raise UserError(f"--most-hz bounds rates: '{self.controller}' has one rate and sets amplitudes")
-        if self.method not in ("random", "grid") or self.measure not in ("beta", "error"):
-            raise UserError(f"method '{self.method}', measure '{self.measure}': random or grid, beta or error, are due")
+        if self.method not in ("random", "grid") or self.measure not in ("beta", "error", "reward"):
+            raise UserError(
+                f"method '{self.method}', measure '{self.measure}': random or grid, and beta, error or reward, are due"
+            )
         for name, value, low, high in (
             ("trials", self.trials, 1, 10_000),
             ("seeds", self.seeds, 1, BLOCK),
@@ -174,30 +179,49 @@ def _kept(plan: TunePlan) -> dict[str, Any]:
 def _measured(trial: Trial) -> dict[str, Any]:
     return {
         "name": trial.name,
-        "P_beta": [float(value) for value in trial.beta],
-        "error": [float(value) for value in trial.error],
-        "pulse_hz": float(trial.pulse_hz.mean()),
-        "charge_percent_of_130Hz": 100.0 * float(trial.charge.mean()),
+        "P_beta": _listed(trial.beta),
+        "error": _listed(trial.error),
+        "pulse_hz": float(np.nanmean(trial.pulse_hz)),
+        "charge_percent_of_130Hz": 100.0 * float(np.nanmean(trial.charge)),
+        "reward": _listed(trial.reward),
     }
+
+
+def _listed(values: Values) -> list[float | None]:
+    """A value a plant; None where it was lost."""
+    return [None if np.isnan(value) else float(value) for value in values]
+
+
+def each_plant(values: Sequence[float | None]) -> Values:
+    """The inverse: nan where a plant was lost."""
+    return np.array(values, np.float64)
 
 
 def score(plan: TunePlan, untreated: dict[str, Any], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows with shares of untreated (%) and the score."""
-    beta, error = np.array(untreated["P_beta"]), np.array(untreated["error"])
+    beta, error = each_plant(untreated["P_beta"]), each_plant(untreated["error"])
     scored = []
     for row in rows:
-        beta_share = float(np.mean(np.array(row["P_beta"]) / beta))
-        error_share = float(np.mean(row["error"]) / error.mean()) if error.any() else 0.0
+        beta_share = float(np.nanmean(each_plant(row["P_beta"]) / beta))
+        error_share = _share(each_plant(row["error"]), error)
         share = error_share if plan.measure == "error" else beta_share
         scored.append(
             {
                 **row,
                 "beta_percent": 100.0 * beta_share,
                 "error_percent": 100.0 * error_share,
-                "score": share + plan.price * row["charge_percent_of_130Hz"] / 100.0,
+                "score": -float(np.nanmean(each_plant(row["reward"])))
+                if plan.measure == "reward"
+                else share + plan.price * row["charge_percent_of_130Hz"] / 100.0,
             }
         )
     return scored
+
+
+def _share(error: Values, untreated: Values) -> float:
+    """Of the plants that neither lost; 0 where untreated ones have none."""
+    both = np.isfinite(error) & np.isfinite(untreated)
+    return float(error[both].mean() / untreated[both].mean()) if untreated[both].any() else 0.0
 
 
 def choose(plan: TunePlan, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

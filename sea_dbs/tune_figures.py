@@ -7,24 +7,34 @@ from typing import Any
 import numpy as np
 
 from sea_dbs.report.style import CONTINUOUS, NEUTRAL, POLICY, PULSES, UNTREATED, drawing, png, subplots
+from sea_dbs.tune import each_plant
+
+
+def _with_mean(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, "mean_reward": float(np.nanmean(each_plant(row["reward"])))}
 
 
 @drawing
 def tuning(result: dict[str, Any]) -> bytes:
-    """Every trial as beta against charge; the literature's and the chosen one marked. PNG bytes."""
+    """Every trial as beta against charge; the default and the chosen one marked. PNG bytes."""
     figure, [axes] = subplots(6.4, 4.2)
-    error = result["plan"]["measure"] == "error"
-    key = "error_percent" if error else "beta_percent"
-    rows = result["trials"]
+    measure = result["plan"]["measure"]
+    key, words = {
+        "beta": ("beta_percent", "P_beta, % of untreated"),
+        "error": ("error_percent", "tracking error, % of untreated"),
+        "reward": ("mean_reward", "reward a decision"),
+    }[measure]
+    rows = [_with_mean(row) for row in result["trials"]]
     axes.plot(
         [row["charge_percent_of_130Hz"] for row in rows], [row[key] for row in rows], "o", color=NEUTRAL, alpha=0.6
     )
-    for name, row, colour in (("literature", result["literature"], CONTINUOUS), ("chosen", result["best"], POLICY)):
+    for name, row, colour in (("default", result["literature"], CONTINUOUS), ("chosen", result["best"], POLICY)):
         label = f"{name}: {row['name']}"
-        axes.plot(row["charge_percent_of_130Hz"], row[key], "o", color=colour, markersize=9, label=label)
-    axes.axhline(100.0, color=UNTREATED, linewidth=0.8, linestyle=":")
+        axes.plot(row["charge_percent_of_130Hz"], _with_mean(row)[key], "o", color=colour, markersize=9, label=label)
+    untreated = float(np.nanmean(each_plant(result["untreated"]["reward"]))) if measure == "reward" else 100.0
+    axes.axhline(untreated, color=UNTREATED, linewidth=0.8, linestyle=":")
     axes.set_xlabel("charge, % of continuous 130 Hz")
-    axes.set_ylabel("tracking error, % of untreated" if error else "P_beta, % of untreated")
+    axes.set_ylabel(words)
     axes.set_title(f"{result['controller']} on {len(result['search_seeds'])} search plants")
     axes.legend()
     return png(figure)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from tune_toy import ToyVector
 
 from envs.errors import UserError
@@ -79,6 +80,37 @@ def test_most_hz_bounds_what_is_chosen_and_a_price_what_it_costs(tmp_path: Path)
     assert dear["best"]["pulse_hz"] <= 5.0
     with pytest.raises(UserError, match="no trial kept to --most-hz 1"):
         _tune(TunePlan(**{**plan.__dict__, "most_hz": 1.0}), tmp_path / "none")
+
+
+class Diverging(ToyVector):
+    """The first plant of the search fails under more than 100 Hz, whatever it does afterwards."""
+
+    def step(self, actions: NDArray[np.int8]) -> tuple[Any, ...]:
+        observation, reward, a, b, info = super().step(actions)
+        fails = (np.array(self.seeds) == SEARCH) & (actions.sum(axis=1) > 100)
+        if fails.any():
+            reward = np.where(fails, 0.0, reward)
+            info["failure"] = np.where(fails, "diverged", "")
+        return observation, reward, a, b, info
+
+    def reset(self, *, seed: list[int], options: dict[str, Any] | None = None) -> Any:
+        self.masks = [*getattr(self, "masks", []), (options or {}).get("reset_mask")]
+        return super().reset(seed=seed, options=options)
+
+
+def test_a_plant_that_diverges_is_lost_for_that_trial_alone(tmp_path: Path) -> None:
+    plan = TunePlan("periodic", task="slots-130", method="grid", trials=5, seeds=3, seconds=2.0, price=0.0)
+    whole, found = _tune(plan, tmp_path / "whole"), _tune(plan, tmp_path / "out", make=Diverging)
+    for own, other in zip(found["trials"], whole["trials"], strict=True):
+        fast = own["pulse_hz"] > 100.0
+        assert own["P_beta"] == [None if fast else other["P_beta"][0], *other["P_beta"][1:]]
+        assert own["reward"] == [None if fast else other["reward"][0], *other["reward"][1:]]
+        assert own["score"] == pytest.approx(other["score"], abs=0.01)
+    assert any(row["P_beta"][0] is None for row in found["trials"])
+    assert found["parameters"] == whole["parameters"]
+    assert json.loads((tmp_path / "out" / "tuned.json").read_text()) == json.loads(json.dumps(found))
+    with pytest.raises(UserError, match="every plant failed under 'periodic 130 Hz': diverged"):
+        _tune(TunePlan(**{**plan.__dict__, "seeds": 1}), tmp_path / "none", make=Diverging)
 
 
 def test_a_stopped_search_goes_on_and_ends_as_the_whole_one(tmp_path: Path) -> None:

@@ -38,7 +38,8 @@ class ToyVector:
         none = np.zeros(self.lanes)
         pulses = actions.sum(axis=1)
         info = {"P_beta": beta, "pulses": pulses, "charge_nC_cm2": 90.0 * pulses}
-        return self._observed(beta), none, none, none, info
+        reward = -beta / 1000.0 - 3.0 * pulses / self.config.slots
+        return self._observed(beta), reward, none, none, info
 
     def _observed(self, beta: NDArray[np.float64]) -> NDArray[np.float32]:
         return np.repeat(beta[:, None] / 1000.0, self.config.n_obs, axis=1).astype(np.float32)

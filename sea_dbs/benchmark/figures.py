@@ -22,6 +22,7 @@ COLOURS = {
     "pi-tuned": "#d08a1d",
     "pi-amplitude": "#8c3b3b",
     "pi-amplitude-tuned": "#c96a6a",
+    "titration": "#1f6f54",
     "pattern-45": "#3d7ea6",
     "pattern-26": "#7fb0cc",
     "sea-dbs": POLICY,

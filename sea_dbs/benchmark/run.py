@@ -113,8 +113,8 @@ def report(suite: str, rows: Sequence[Row], store: Store, cells: Sequence[Entry]
     head = (
         f"`{result['command'] or 'sea-dbs benchmark --suite ' + suite}`, {result['date']}, commit "
         f"`{result['commit']}`, {spent(result)}; {result['machine']['cpu']}. "
-        "Interquartile mean over seeds (a seed is one training and eight held-out plants), 95 % stratified bootstrap "
-        "interval. A learner's ablations share its configuration."
+        f"Interquartile mean over seeds (a seed is one training and {result['options']['plants']} held-out plants), "
+        "95 % stratified bootstrap interval. A learner's ablations share its configuration."
     )
     parts = [head, "", markdown(rows)]
     for task in _tasks(rows):

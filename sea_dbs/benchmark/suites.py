@@ -12,8 +12,9 @@ from envs.config import EnvConfig
 from envs.errors import UserError
 from sea_dbs.benchmark.jobs import Job
 from sea_dbs.benchmark.play import CONTINUOUS
+from sea_dbs.benchmark.world import LANES
 from sea_dbs.config import ENV_KEYS, TrainConfig, load_config
-from sea_dbs.controllers.catalogue import AMPLITUDE, FEEDBACK, read_tuned
+from sea_dbs.controllers.catalogue import AMPLITUDE, FEEDBACK, TESTING, read_tuned
 from sea_dbs.files import read_json
 from sea_dbs.pulse_trains import ONE_GROUP, TRAINS, masks
 from sea_dbs.seeds import HELD_OUT
@@ -40,8 +41,14 @@ BESIDE_TRAINS = (*TRAINS_ALONE, "random-trains")
 TRAINS_FILE = {"efficient": "efficient-trains"}  # a task's file of training settings -> theirs
 MEMORY_FILE = {"efficient": "efficient-memory"}
 #: Controllers with parameters that come with the package, tuned/NAME-SLOTRATE.json: name -> kind.
-TUNED = {"pi-tuned": "pi", "pi-amplitude-tuned": "pi-amplitude", "pattern-45": "pattern", "pattern-26": "pattern"}
-PLANTS = 8  # a seed; a block of the kernel
+TUNED = {
+    "pi-tuned": "pi",
+    "pi-amplitude-tuned": "pi-amplitude",
+    "pattern-45": "pattern",
+    "pattern-26": "pattern",
+    "titration": "titration",
+}
+PLANTS = 8  # a seed, unless told otherwise; a block of the kernel
 MEASURED_EVERY_MS = 100.0  # ms; relay, wide beta and LFP beta are of windows of a second: a slot needs none of its own
 
 
@@ -60,7 +67,7 @@ class Options:
         """Raise UserError for a number out of range."""
         for name, value, low, high in (
             ("seeds", self.seeds, 1, 1000),
-            ("plants", self.plants, 2, 8),
+            ("plants", self.plants, 2, LANES),
             ("steps", self.steps or 1, 1, 100_000),
         ):
             if not low <= value <= high:
@@ -109,17 +116,16 @@ def controllers_of(task: str) -> tuple[str, ...]:
     """The controllers that a task is for, classical ones first."""
     world = find_task(task).config()
     names = list(FIXED)
-    graded = find_task(task).graded
+    graded, over_trains = find_task(task).graded, find_task(task).training in TRAINS_FILE
     names += (*FEEDBACK, *(AMPLITUDE if graded else ())) if world.obs == "gpi" else ()
     for name, kind in TUNED.items():
-        reads = kind in (*FEEDBACK, *AMPLITUDE)
-        if kind in AMPLITUDE and not graded:
+        reads = kind in (*FEEDBACK, *AMPLITUDE, *TESTING)
+        if (kind in AMPLITUDE and not graded) or (kind in TESTING and not over_trains):
             continue
         if tuned(name, world.stim_hz, world.decision_ms if reads else None) and (world.obs == "gpi" or not reads):
             names.append(name)
     if graded:  # a learner has no amplitude to choose: on this task it would be one of `slots-130`
         return tuple(names)
-    over_trains = find_task(task).training in TRAINS_FILE
     names += BESIDE_TRAINS if over_trains else ()
     names += LEARNED
     if world.slots == 1:
@@ -220,7 +226,7 @@ def _spec(
         "task": task,
         "world": world.model_dump(mode="json"),
         "controller": controller,
-        "plants": [HELD_OUT + seed * PLANTS + k for k in range(options.plants)],
+        "plants": [HELD_OUT + seed * max(PLANTS, options.plants) + k for k in range(options.plants)],
         "steps": steps,
         "tests": tests and controller["kind"] == "policy",
     }

@@ -18,7 +18,7 @@ from sea_dbs.controllers.base import Controller, SetsAmplitude
 from sea_dbs.redrawn import RedrawnVectorEnv
 from sea_dbs.rollout import check_action
 
-LANES = 8  # plants at once: a block of the kernel
+LANES = 64  # plants at once: eight blocks of the kernel
 TOLD = ("P_beta_7_35", "lfp_beta", "EI", "burst_ms")  # of info with measures on, kept a decision
 
 SERIES = ("P_beta", "reward", "pulses", "charge")  # of a `Play`
@@ -105,7 +105,7 @@ def play(
     people: Sequence[Patient] = (),
     make: MakeWorld = make_world,
 ) -> Play:
-    """``steps`` decisions on each plant, eight at a time.
+    """``steps`` decisions on each plant, `LANES` at a time.
 
     Raises:
         UserError: every plant diverges, or what the controller raises.

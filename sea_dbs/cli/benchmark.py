@@ -38,7 +38,7 @@ def benchmark(
     address: Address = None,
     tasks: Annotated[str, typer.Option("--tasks", metavar="LIST", help="These tasks alone.")] = "",
     controllers: Annotated[str, typer.Option("--controllers", metavar="LIST", help="These alone, beside never.")] = "",
-    plants: Annotated[int, typer.Option("--plants", help="Held-out plants of a seed, 2 to 8.")] = 8,
+    plants: Annotated[int, typer.Option("--plants", help="Held-out plants of a seed, 2 to 64.")] = 8,
     steps: Annotated[int | None, typer.Option("--steps", help="Decisions on each; default: the task's.")] = None,
     settings: Annotated[
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings of every training.")

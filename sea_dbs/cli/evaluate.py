@@ -25,7 +25,8 @@ def evaluate(
             metavar="LIST",
             help="Comma-separated, in the table's order; empty: never, always, periodic, random, on-off where it "
             "sees beta, policy. All: never, always, periodic, random, random-trains, replayed, on-off, "
-            "dual-threshold, proportional, pi, pattern:FILE, policy; KIND:FILE takes what 'sea-dbs tune' found.",
+            "dual-threshold, proportional, pi, titration, pattern:FILE, policy; KIND:FILE takes what "
+            "'sea-dbs tune' found.",
         ),
     ] = "",
     seeds: Annotated[int, typer.Option("--seeds", help="Number of held-out plants.")] = 10,

@@ -65,8 +65,8 @@ def session(
             "--controller",
             metavar="NAME",
             help="never, always, periodic, random, random-trains, on-off, dual-threshold, proportional, pi, "
-            "pattern:FILE, replayed:FILE: in the policy's place, on its plant; KIND:FILE takes what 'sea-dbs tune' "
-            "found.",
+            "titration, pattern:FILE, replayed:FILE: in the policy's place, on its plant; KIND:FILE takes what "
+            "'sea-dbs tune' found.",
         ),
     ] = None,
     shadow: Annotated[

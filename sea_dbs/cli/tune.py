@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 
 EXAMPLE = "Example: sea-dbs tune pi --task slots-130 --trials 64 --out runs/pi"
@@ -20,7 +21,7 @@ def tune(
         str,
         typer.Argument(
             metavar="CONTROLLER",
-            help="periodic, random, on-off, dual-threshold, proportional, pi, pi-amplitude, or pattern.",
+            help="periodic, random, on-off, dual-threshold, proportional, pi, pi-amplitude, titration, or pattern.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for tuned.json and tuning.png.")],
@@ -32,10 +33,16 @@ def tune(
     ] = "random",
     trials: Annotated[int, typer.Option("--trials", help="Parameter sets to try.")] = 32,
     measure: Annotated[
-        str, typer.Option("--measure", metavar="beta|error", help="beta, or beta above the target (tracking error).")
+        str,
+        typer.Option(
+            "--measure",
+            metavar="beta|error|reward",
+            help="beta, or beta above the target (tracking error), each with --price; or the task's own reward.",
+        ),
     ] = "beta",
     price: Annotated[
-        float, typer.Option("--price", help="Score = share of untreated + price × share of 130 Hz's charge.")
+        float,
+        typer.Option("--price", help="Of beta, error: score = share of untreated + price × share of 130 Hz."),
     ] = 0.3,
     most_hz: Annotated[
         float | None, typer.Option("--most-hz", help="Only controllers with at most this mean rate (Hz).")
@@ -80,7 +87,7 @@ def tune(
         )
         _print_pattern(tune_pattern(pattern, out, resume=resume, overwrite=overwrite))
     else:
-        from sea_dbs.tune import TunePlan
+        from sea_dbs.tune import TunePlan, each_plant
         from sea_dbs.tune import tune as search
 
         plan = TunePlan(
@@ -96,11 +103,13 @@ def tune(
             seed=seed,
         )
         result = search(plan, out, resume=resume, overwrite=overwrite)
-        for name, row in (("literature", result["literature"]), ("chosen", result["best"])):
+        for name, row in (("default", result["literature"]), ("chosen", result["best"])):
+            reward = np.nanmean(each_plant(row["reward"]))
             typer.echo(
                 f"{name}: {row['name']}: P_beta {row['beta_percent']:.0f} % and tracking error "
                 f"{row['error_percent']:.0f} % of untreated, {row['pulse_hz']:.1f} Hz, charge "
-                f"{row['charge_percent_of_130Hz']:.0f} % of 130 Hz, score {row['score']:.3f}"
+                f"{row['charge_percent_of_130Hz']:.0f} % of 130 Hz, reward {reward:.3f}, "
+                f"score {row['score']:.3f}"
             )
     typer.echo(f"written: {out}")
 

@@ -15,6 +15,7 @@ from sea_dbs.controllers.catalogue import (
     KINDS,
     NAMES,
     NEED_FILE,
+    TESTING,
     TUNED,
     Parameter,
     build,
@@ -24,6 +25,7 @@ from sea_dbs.controllers.catalogue import (
 from sea_dbs.controllers.feedback import DualThreshold, OnOff, PIAmplitude, PIFrequency, Proportional
 from sea_dbs.controllers.open_loop import Always, Never, Pattern, Periodic, RandomDuty, RandomTrains, Replayed
 from sea_dbs.controllers.policy import TorchPolicy
+from sea_dbs.controllers.titration import Titration
 
 __all__ = [
     "AMPLITUDE",
@@ -33,6 +35,7 @@ __all__ = [
     "KINDS",
     "NAMES",
     "NEED_FILE",
+    "TESTING",
     "TUNED",
     "Action",
     "Always",
@@ -52,6 +55,7 @@ __all__ = [
     "RandomTrains",
     "Replayed",
     "SetsAmplitude",
+    "Titration",
     "TorchPolicy",
     "build",
     "check_observation",

@@ -16,6 +16,7 @@ from envs.errors import UserError
 from sea_dbs.controllers.base import Controller
 from sea_dbs.controllers.feedback import DualThreshold, OnOff, PIAmplitude, PIFrequency, Proportional
 from sea_dbs.controllers.open_loop import Always, Never, Pattern, Periodic, RandomDuty, RandomTrains, Replayed
+from sea_dbs.controllers.titration import Titration
 from sea_dbs.files import read_json
 
 # P_beta/1000 of the healthy plant (pd 0), single windows of 1 s, 32 search plants of 8 s, float32:
@@ -64,6 +65,11 @@ KINDS: dict[str, dict[str, Parameter]] = {
         "kp": Parameter(19.3, 1.0, 500.0, "Hz", "Fleming 2020, PI control of the frequency", log=True),
         "ti": Parameter(0.2, 0.05, 20.0, "s", "Fleming 2020, PI control of the frequency", log=True),
     },
+    "titration": {
+        "test_s": Parameter(2.0, 1.0, 6.0, "s", "ours: beta is of the last second, and settles in the first"),
+        "keep_below": Parameter(0.25, 0.10, 0.45, "P_beta/1000", "ours: below the healthy 20th percentile"),
+        "group_pulses": Parameter(16.0, 4.0, 32.0, "pulses", "ours: found as a fixed train (docs/RESULTS.md)"),
+    },
     "pi-amplitude": {
         "target": Parameter(HEALTHY_P75, 0.15, 0.45, "P_beta/1000", _TARGET),
         "kp": Parameter(0.23, 0.02, 10.0, "mA", "Fleming 2020, PI control of the amplitude", log=True),
@@ -72,9 +78,10 @@ KINDS: dict[str, dict[str, Parameter]] = {
 }
 
 FEEDBACK = ("on-off", "dual-threshold", "proportional", "pi")  # they read the newest beta
+TESTING = ("titration",)  # so do these, after a test
 AMPLITUDE = ("pi-amplitude",)  # so do these, and set the pulses' amplitude: for graded recruitment
 NEED_FILE = ("replayed", "pattern")  # names that mean nothing without a file
-CLASSICAL = ("never", "always", "periodic", "random", *FEEDBACK)
+CLASSICAL = ("never", "always", "periodic", "random", *FEEDBACK, *TESTING)
 NAMES = (*CLASSICAL, *AMPLITUDE, "random-trains", *NEED_FILE)
 TUNED = "tuned.json"  # what `sea-dbs tune` writes
 
@@ -147,6 +154,7 @@ def build(kind: str, slots: int, slot_us: int | Fraction, given: Mapping[str, An
         *values,
         *(("mask", "slot_hz") if kind == "pattern" else ()),
         *(("most_hz",) if "low" in values or "kp" in values else ()),
+        *(("period_s", "retest_s") if kind == "titration" else ()),
     }
     if wrong := sorted(set(given) - allowed):
         raise UserError(f"'{kind}' has no parameter '{wrong[0]}': it takes {', '.join(sorted(allowed)) or 'none'}")
@@ -173,6 +181,8 @@ def build(kind: str, slots: int, slot_us: int | Fraction, given: Mapping[str, An
                 return Proportional(slots, slot_us, **values)
             case "pi":
                 return PIFrequency(slots, slot_us, **values)
+            case "titration":
+                return Titration(slots, slot_us, **values)
             case "pi-amplitude":
                 return PIAmplitude(slots, slot_us, **values)
     except TypeError as error:  # a file with a word in a number's place
