@@ -12,7 +12,6 @@ from envs.config import EnvConfig
 from envs.errors import UserError
 from sea_dbs.benchmark.jobs import Job
 from sea_dbs.benchmark.play import CONTINUOUS
-from sea_dbs.benchmark.world import LANES
 from sea_dbs.config import ENV_KEYS, TrainConfig, load_config
 from sea_dbs.controllers.catalogue import AMPLITUDE, FEEDBACK, TESTING, read_tuned
 from sea_dbs.files import read_json
@@ -49,6 +48,7 @@ TUNED = {
     "titration": "titration",
 }
 PLANTS = 8  # a seed, unless told otherwise; a block of the kernel
+MOST_PLANTS = 64  # they run together
 MEASURED_EVERY_MS = 100.0  # ms; relay, wide beta and LFP beta are of windows of a second: a slot needs none of its own
 
 
@@ -67,7 +67,7 @@ class Options:
         """Raise UserError for a number out of range."""
         for name, value, low, high in (
             ("seeds", self.seeds, 1, 1000),
-            ("plants", self.plants, 2, LANES),
+            ("plants", self.plants, 2, MOST_PLANTS),
             ("steps", self.steps or 1, 1, 100_000),
         ):
             if not low <= value <= high:

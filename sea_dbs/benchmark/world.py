@@ -18,10 +18,7 @@ from sea_dbs.controllers.base import Controller, SetsAmplitude
 from sea_dbs.redrawn import RedrawnVectorEnv
 from sea_dbs.rollout import check_action
 
-LANES = 64  # plants at once: eight blocks of the kernel
 TOLD = ("P_beta_7_35", "lfp_beta", "EI", "burst_ms")  # of info with measures on, kept a decision
-
-SERIES = ("P_beta", "reward", "pulses", "charge")  # of a `Play`
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int8]
@@ -105,39 +102,11 @@ def play(
     people: Sequence[Patient] = (),
     make: MakeWorld = make_world,
 ) -> Play:
-    """``steps`` decisions on each plant, `LANES` at a time.
+    """``steps`` decisions on each plant, all of them in lockstep.
 
     Raises:
         UserError: every plant diverges, or what the controller raises.
     """
-    groups = [seeds[first : first + LANES] for first in range(0, len(seeds), LANES)]
-    if len(groups) > 1 and hasattr(controller, "decisions"):
-        raise UserError(f"{len(seeds)} plants were given for known decisions: at most {LANES} are allowed")
-    parts = [_together(config, controller, group, steps, people, make) for group in groups]
-    if len(parts) == 1:
-        return parts[0]
-    joined = {name: np.concatenate([getattr(one, name) for one in parts]) for name in SERIES}
-    return Play(
-        controller.name,
-        **joined,
-        decisions=np.concatenate([one.decisions for one in parts]),
-        told={key: np.concatenate([one.told[key] for one in parts]) for key in parts[0].told},
-        seen=np.concatenate([one.seen for one in parts]),
-        envelope=[each for one in parts for each in one.envelope],
-        violations=sum(one.violations for one in parts),
-        lost=tuple(word for one in parts for word in one.lost),
-        graded=parts[0].graded,
-    )
-
-
-def _together(
-    config: EnvConfig,
-    controller: Controller,
-    seeds: Sequence[int],
-    steps: int,
-    people: Sequence[Patient],
-    make: MakeWorld,
-) -> Play:
     n = len(seeds)
     env = make(config, n, people)
     observation, info = env.reset(seed=[int(seed) for seed in seeds])
