@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.config import EnvConfig
-from envs.errors import UserError
 from envs.patients import Patient
 from envs.stimulation import CONTINUOUS_HZ
 from envs.vector import BasalGangliaVectorEnv
@@ -22,6 +21,7 @@ from sea_dbs.controllers import HEALTHY_P75, Controller, SetsAmplitude
 from sea_dbs.tasks import Task
 
 LANES = 32  # environments at once
+MOST_LOST = 0.25  # share of its plants that a candidate of a search may lose; ours
 
 Values = NDArray[np.float64]
 MakeVector = Callable[[EnvConfig, int], Any]
@@ -66,7 +66,7 @@ def run_trials(
     A plant whose network diverges (docs/RESULTS.md, "A plant that diverges") is lost for that controller alone.
 
     Raises:
-        UserError: every plant of a controller is lost, or what the controllers raise.
+        UserError: what the controllers raise.
     """
     own = task.config()
     settled = settle_decisions(own)
@@ -110,9 +110,6 @@ def _together(
         if "failure" in info:
             gone = np.array([bool(word) for word in info["failure"]])
             lost |= gone
-            for i, one in enumerate(controllers):
-                if lost[i * m : (i + 1) * m].all():
-                    raise UserError(f"every plant failed under '{one.name}': {next(w for w in info['failure'] if w)}")
             observation, _ = env.reset(seed=plants, options={**options, "reset_mask": gone})  # so that others can go on
         beta[step] = info["P_beta"]
         pulses += info["pulses"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -12,16 +13,18 @@ from typing import Any, Literal
 import numpy as np
 
 from envs.errors import UserError
-from sea_dbs.controllers import AMPLITUDE, KINDS, TUNED, Controller, Parameter, build
+from sea_dbs.controllers import AMPLITUDE, FEEDBACK, KINDS, TESTING, TUNED, Controller, Parameter, build
+from sea_dbs.controllers.titration import PERIOD_S
 from sea_dbs.files import atomic_write_bytes, prepare_output_dir, search_state, write_json
 from sea_dbs.manifest import machine
 from sea_dbs.progress import progress
 from sea_dbs.seeds import BLOCK, search_seeds
 from sea_dbs.tasks import find_task
-from sea_dbs.trials import LANES, MakeVector, Trial, Values, make_vector, run_trials
+from sea_dbs.trials import LANES, MOST_LOST, MakeVector, Trial, Values, make_vector, run_trials
 
 PARTIAL = "trials.partial.json"
 FORMAT = 3  # of what it holds
+PRICE = 0.3  # of charge, as a share of 130 Hz's; ours
 PICTURE = "tuning.png"
 TUNABLE = tuple(KINDS)
 
@@ -33,7 +36,8 @@ class TunePlan:
     """What is searched, and what is best: the lowest score among those with a mean rate of at most ``most_hz``.
 
     The score is beta (or tracking error), as a share of untreated, + ``price`` × charge as a share of 130 Hz's; or,
-    with ``measure`` "reward", the task's own reward with its sign turned, of every decision from the first.
+    with ``measure`` "reward", the task's own reward with its sign turned, of every decision from the first. All are
+    scored on the plants that none of them lost; whoever lost over a quarter of the plants has no score.
     """
 
     controller: str
@@ -43,7 +47,7 @@ class TunePlan:
     seeds: int = 8
     seconds: float = 8.0  # after settling
     measure: Literal["beta", "error", "reward"] = "beta"
-    price: float = 0.3
+    price: float | None = None  # None: 0.3; of measure "reward" there is none
     most_hz: float | None = None  # Hz
     seed: int = 0
 
@@ -63,11 +67,17 @@ class TunePlan:
             raise UserError(
                 f"method '{self.method}', measure '{self.measure}': random or grid, and beta, error or reward, are due"
             )
+        if self.measure == "reward" and self.price is not None:
+            raise UserError(f"--price is {self.price}: the task's reward (--measure reward) has a price of its own")
+        if self.controller in (*FEEDBACK, *TESTING) and find_task(self.task).config().obs != "gpi":
+            raise UserError(f"'{self.controller}' reads the GPi's beta, which the task '{self.task}' does not show")
+        if self.controller in TESTING and self.seconds <= (longest := KINDS[self.controller]["test_s"].high):
+            raise UserError(f"--seconds is {self.seconds}: more than the longest test of {longest:g} s are needed")
         for name, value, low, high in (
             ("trials", self.trials, 1, 10_000),
             ("seeds", self.seeds, 1, BLOCK),
             ("seconds", self.seconds, 0.02, 3600.0),
-            ("price", self.price, 0.0, 100.0),
+            ("price", self.price or 0.0, 0.0, 100.0),
             ("most-hz", 1.0 if self.most_hz is None else self.most_hz, 0.0, 185.0),
             ("seed", self.seed, 0, 2**31),
         ):
@@ -76,7 +86,7 @@ class TunePlan:
 
 
 def points(plan: TunePlan, slot_hz: float) -> list[Point]:
-    """The parameters to try, the literature's first; thresholds keep their order, rates fit the slots."""
+    """The parameters to try, the default ones first; thresholds keep their order, others fit slots and decisions."""
     space = _space(plan.controller, slot_hz)
     literature = {key: min(own.value, own.high) for key, own in space.items()}
     if plan.method == "grid":
@@ -88,7 +98,8 @@ def points(plan: TunePlan, slot_hz: float) -> list[Point]:
         tried = []
         while len(tried) < plan.trials:
             tried.append({key: _scaled(own, float(generator.random())) for key, own in space.items()})
-    return [literature, *({**one, **_ordered(one)} for one in tried)]
+    decision_s = find_task(plan.task).config().decision_ms / 1000.0
+    return [literature, *({**one, **_ordered(one), **_whole(one, decision_s)} for one in tried)]
 
 
 def _space(kind: str, slot_hz: float) -> dict[str, Parameter]:
@@ -96,7 +107,18 @@ def _space(kind: str, slot_hz: float) -> dict[str, Parameter]:
     if "hz" in space:
         own = space["hz"]
         space["hz"] = Parameter(min(own.value, slot_hz), own.low, min(own.high, slot_hz), own.unit, own.source)
+    if "group_pulses" in space:
+        own = space["group_pulses"]
+        most = min(own.high, slot_hz * PERIOD_S)
+        space["group_pulses"] = Parameter(min(own.value, most), min(own.low, most), most, own.unit, own.source)
     return space
+
+
+def _whole(point: Point, decision_s: float) -> Point:
+    """A test ends with a decision, whatever is asked for."""
+    if "test_s" not in point:
+        return {}
+    return {"test_s": float(f"{decision_s * math.ceil(point['test_s'] / decision_s - 1e-9):.6g}")}
 
 
 def _scaled(own: Parameter, share: float) -> float:
@@ -168,7 +190,16 @@ def tune(
 
 def _resumed(out: Path, plan: TunePlan) -> list[dict[str, Any]]:
     state = search_state(out / PARTIAL, _kept(plan))
-    return [] if state is None else list(state["done"])
+    if state is None:
+        return []
+    done = state.get("done")
+    if not isinstance(done, list) or not all(_whole_row(row, plan.seeds) for row in done):
+        raise UserError(f"{out / PARTIAL} was not left by a search: choose another --out, or pass --overwrite")
+    return done
+
+
+def _whole_row(row: Any, plants: int) -> bool:
+    return isinstance(row, dict) and all(len(row.get(key) or ()) == plants for key in ("P_beta", "error", "reward"))
 
 
 def _kept(plan: TunePlan) -> dict[str, Any]:
@@ -181,10 +212,16 @@ def _measured(trial: Trial) -> dict[str, Any]:
         "name": trial.name,
         "P_beta": _listed(trial.beta),
         "error": _listed(trial.error),
-        "pulse_hz": float(np.nanmean(trial.pulse_hz)),
-        "charge_percent_of_130Hz": 100.0 * float(np.nanmean(trial.charge)),
+        "pulse_hz": _mean(trial.pulse_hz),
+        "charge_percent_of_130Hz": 100.0 * _mean(trial.charge),
         "reward": _listed(trial.reward),
     }
+
+
+def _mean(values: Values) -> float:
+    """Of the plants that were not lost; 0 where all were."""
+    there = values[np.isfinite(values)]
+    return float(there.mean()) if len(there) else 0.0
 
 
 def _listed(values: Values) -> list[float | None]:
@@ -198,30 +235,42 @@ def each_plant(values: Sequence[float | None]) -> Values:
 
 
 def score(plan: TunePlan, untreated: dict[str, Any], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows with shares of untreated (%) and the score."""
-    beta, error = each_plant(untreated["P_beta"]), each_plant(untreated["error"])
+    """The rows with shares of untreated (%), mean reward and score on the plants that none lost; how many each lost.
+
+    A row that lost over a quarter of the plants is not judged: its values are None.
+
+    Raises:
+        UserError: no plant is left.
+    """
+    lost = [np.isnan(each_plant(row["P_beta"])) for row in rows]
+    judged = [own.mean() <= MOST_LOST for own in lost]
+    there = ~np.any([np.isnan(each_plant(untreated["P_beta"])), *itertools.compress(lost, judged)], axis=0)
+    if not there.any() or not any(judged):
+        raise UserError(f"none of the {len(there)} search plants was left by every trial: more --seeds are needed")
+    price = PRICE if plan.price is None else plan.price
+
+    def seen(row: dict[str, Any], key: str) -> Values:
+        values: Values = each_plant(row[key])[there]
+        return values
+
+    beta, error = seen(untreated, "P_beta"), seen(untreated, "error")
     scored = []
-    for row in rows:
-        beta_share = float(np.nanmean(each_plant(row["P_beta"]) / beta))
-        error_share = _share(each_plant(row["error"]), error)
-        share = error_share if plan.measure == "error" else beta_share
-        scored.append(
-            {
-                **row,
+    for row, own, fair in zip(rows, lost, judged, strict=True):
+        told: dict[str, float | None] = dict.fromkeys(("beta_percent", "error_percent", "mean_reward", "score"))
+        if fair:
+            beta_share = float(np.mean(seen(row, "P_beta") / beta))
+            error_share = float(np.mean(seen(row, "error")) / error.mean()) if error.any() else 0.0
+            reward = float(np.mean(seen(row, "reward")))
+            share = error_share if plan.measure == "error" else beta_share
+            whole = -reward if plan.measure == "reward" else share + price * row["charge_percent_of_130Hz"] / 100.0
+            told = {
                 "beta_percent": 100.0 * beta_share,
                 "error_percent": 100.0 * error_share,
-                "score": -float(np.nanmean(each_plant(row["reward"])))
-                if plan.measure == "reward"
-                else share + plan.price * row["charge_percent_of_130Hz"] / 100.0,
+                "mean_reward": reward,
+                "score": whole,
             }
-        )
+        scored.append({**row, "lost": int(own.sum()), **told})
     return scored
-
-
-def _share(error: Values, untreated: Values) -> float:
-    """Of the plants that neither lost; 0 where untreated ones have none."""
-    both = np.isfinite(error) & np.isfinite(untreated)
-    return float(error[both].mean() / untreated[both].mean()) if untreated[both].any() else 0.0
 
 
 def choose(plan: TunePlan, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -231,9 +280,10 @@ def choose(plan: TunePlan, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         UserError: none has so few pulses.
     """
     bound = float("inf") if plan.most_hz is None else plan.most_hz
-    allowed = [row for row in rows if row["pulse_hz"] <= bound + 1e-9]
+    judged = [row for row in rows if row["score"] is not None]
+    allowed = [row for row in judged if row["pulse_hz"] <= bound + 1e-9]
     if not allowed:
         raise UserError(
-            f"no trial kept to --most-hz {bound:g}: the least was {min(r['pulse_hz'] for r in rows):.1f} Hz"
+            f"no trial kept to --most-hz {bound:g}: the least was {min(r['pulse_hz'] for r in judged):.1f} Hz"
         )
     return min(allowed, key=lambda row: float(row["score"]))

@@ -10,10 +10,6 @@ from sea_dbs.report.style import CONTINUOUS, NEUTRAL, POLICY, PULSES, UNTREATED,
 from sea_dbs.tune import each_plant
 
 
-def _with_mean(row: dict[str, Any]) -> dict[str, Any]:
-    return {**row, "mean_reward": float(np.nanmean(each_plant(row["reward"])))}
-
-
 @drawing
 def tuning(result: dict[str, Any]) -> bytes:
     """Every trial as beta against charge; the default and the chosen one marked. PNG bytes."""
@@ -24,13 +20,15 @@ def tuning(result: dict[str, Any]) -> bytes:
         "error": ("error_percent", "tracking error, % of untreated"),
         "reward": ("mean_reward", "reward a decision"),
     }[measure]
-    rows = [_with_mean(row) for row in result["trials"]]
+    rows = [row for row in result["trials"] if row["score"] is not None]
     axes.plot(
         [row["charge_percent_of_130Hz"] for row in rows], [row[key] for row in rows], "o", color=NEUTRAL, alpha=0.6
     )
     for name, row, colour in (("default", result["literature"], CONTINUOUS), ("chosen", result["best"], POLICY)):
+        if row["score"] is None:
+            continue
         label = f"{name}: {row['name']}"
-        axes.plot(row["charge_percent_of_130Hz"], _with_mean(row)[key], "o", color=colour, markersize=9, label=label)
+        axes.plot(row["charge_percent_of_130Hz"], row[key], "o", color=colour, markersize=9, label=label)
     untreated = float(np.nanmean(each_plant(result["untreated"]["reward"]))) if measure == "reward" else 100.0
     axes.axhline(untreated, color=UNTREATED, linewidth=0.8, linestyle=":")
     axes.set_xlabel("charge, % of continuous 130 Hz")

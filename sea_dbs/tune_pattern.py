@@ -19,7 +19,7 @@ from sea_dbs.progress import progress
 from sea_dbs.seeds import held_out_seeds, search_seeds
 from sea_dbs.statistics import interval, iqm
 from sea_dbs.tasks import Task
-from sea_dbs.trials import MakeVector, Values, make_vector, run_trials
+from sea_dbs.trials import MOST_LOST, MakeVector, Values, make_vector, run_trials
 
 STATE = "search.partial.json"
 PICTURE = "tuning.png"
@@ -232,10 +232,15 @@ def confirm(plan: PatternPlan, mask: str, make: MakeVector = make_vector) -> dic
     never, best, even = run_trials(plan.task(), trains, seeds, plan.seconds, make=make)
     own, other = 100.0 * best.beta / never.beta, 100.0 * even.beta / never.beta
     there = np.isfinite(own - other)  # a plant that diverged in one of them is in none
+    if there.sum() < 2:
+        raise UserError(
+            f"{there.sum()} of {len(seeds)} held-out plants were left by every train: more --confirm-seeds are needed"
+        )
     own, other = own[there], other[there]
     return {
         "held_out_seeds": seeds,
-        "pulse_hz": float(np.nanmean(best.pulse_hz)),
+        "lost": len(seeds) - int(there.sum()),
+        "pulse_hz": float(best.pulse_hz[there].mean()),
         "pattern_percent": iqm(own),
         "pattern_percent_ci95": interval(own),
         "regular_percent": iqm(other),
@@ -251,7 +256,13 @@ def _percent(
     slot_us = Fraction(1_000_000) / Fraction(plan.slot_hz)
     trains = [Pattern(round(plan.slot_hz), slot_us, mask) for mask in masks]
     trials = run_trials(plan.task(), trains, seeds, plan.seconds, make=make)
-    return [100.0 * float(np.nanmean(one.beta / untreated)) for one in trials]
+    return [_cost(one.beta / untreated) for one in trials]
+
+
+def _cost(shares: Values) -> float:
+    """Mean over the plants that were not lost (%); no pattern that loses over a quarter of them is chosen."""
+    there = np.isfinite(shares)
+    return 100.0 * float(shares[there].mean()) if there.mean() >= 1.0 - MOST_LOST else float("inf")
 
 
 def _text(mask: Mask) -> str:

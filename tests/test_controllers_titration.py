@@ -16,8 +16,11 @@ from tune_toy import ToyVector
 from envs.errors import UserError
 from firmware_bridge.plan import SessionPlan, prepare
 from sea_dbs.benchmark.suites import Options, controllers_of, entries, tuned
+from sea_dbs.cli.benchmark import said
+from sea_dbs.config import load_config
 from sea_dbs.controllers import KINDS, Titration, build, make_controller
-from sea_dbs.tune import TunePlan, tune
+from sea_dbs.evaluation_plan import Plan
+from sea_dbs.tune import TunePlan, points, tune
 
 SECOND = Fraction(1_000_000, 130)  # µs of a slot, 130 a decision
 
@@ -42,6 +45,14 @@ def test_who_answers_to_the_test_keeps_it_and_who_does_not_gets_groups() -> None
     assert controller.act(np.array([[0.1], [0.1]], np.float32)).all()  # nothing is remembered
 
 
+def test_the_newest_value_counts_and_the_threshold_itself_is_low_enough() -> None:
+    controller = Titration(130, SECOND, test_s=1.0, keep_below=0.25, group_pulses=0)
+    controller.init_state(3)
+    controller.act(np.full((3, 2), 0.1, np.float32))
+    given = controller.act(np.array([[0.9, 0.25], [0.1, 0.2501], [0.1, 0.9]], np.float32))
+    assert given.mean(axis=1).tolist() == [1.0, 0.0, 0.0]
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     slots=st.sampled_from([1, 2, 13, 26, 65, 130]),
@@ -60,11 +71,15 @@ def test_the_train_is_the_same_however_decisions_are_cut(slots: int, beta: float
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"test_s": 0.0}, "test_s = 0.0"),
+        ({"test_s": 0.0}, "test_s = 0 was asked for: above 0 to 86400 s"),
+        ({"test_s": 1e308}, r"test_s = 1e\+308"),
         ({"retest_s": float("nan")}, "retest_s = nan"),
-        ({"period_s": -1.0}, "period_s = -1.0"),
+        ({"period_s": 0.5}, "period_s = 0.5 was asked for: above 0.5 to 86400 s"),
         ({"keep_below": float("inf")}, "keep_below = inf"),
-        ({"group_pulses": 131.0}, "group_pulses = 131.0 was asked for: from 0 to the 130 slots of 1 s"),
+        ({"keep_below": 250.0}, r"keep_below = 250 was asked for: from 0 to 2 \(P_beta/1000\)"),
+        ({"group_pulses": 130.5}, "group_pulses = 130.5 was asked for: from 0 to the 130 slots of 1 s"),
+        ({"group_pulses": -0.4}, "group_pulses = -0.4"),
+        ({"group_pulses": 10**400}, "do not fit"),
         ({"group": 3.0}, "'titration' has no parameter 'group'"),
     ],
 )
@@ -82,11 +97,19 @@ class Answering(ToyVector):
 
 
 def test_the_tuner_finds_a_threshold_by_reward_and_a_session_takes_it(tmp_path: Path) -> None:
-    plan = TunePlan("titration", task="efficient-3", trials=12, seeds=4, seconds=6.0, measure="reward")
+    plan = TunePlan("titration", task="efficient-3", trials=12, seeds=4, seconds=7.0, measure="reward")
     result = tune(plan, tmp_path / "out", quiet=True, make=Answering)
     means = [float(np.mean(row["reward"])) for row in result["trials"]]
     assert result["best"]["score"] == pytest.approx(-max(means))
-    assert means[0] == pytest.approx(float(np.mean(result["literature"]["reward"])))
+    assert means == pytest.approx([row["mean_reward"] for row in result["trials"]])
+    assert {row["parameters"]["test_s"] for row in result["trials"]} <= {
+        1.0,
+        2.0,
+        3.0,
+        4.0,
+        5.0,
+        6.0,
+    }  # whole decisions
     assert (tmp_path / "out" / "tuning.png").read_bytes().startswith(b"\x89PNG")
     assert set(result["parameters"]) == set(KINDS["titration"])
     made = make_controller(f"titration:{tmp_path / 'out'}", 130, SECOND)
@@ -96,6 +119,31 @@ def test_the_tuner_finds_a_threshold_by_reward_and_a_session_takes_it(tmp_path: 
         SessionPlan(out=tmp_path / "session", controller=f"titration:{tmp_path / 'out'}", preset="paper", steps=5)
     )
     assert isinstance(parts.controller, Titration)
+
+
+@pytest.mark.parametrize(
+    ("plan", "words"),
+    [
+        (TunePlan("titration", measure="reward", price=0.3), "--price is 0.3: the task's reward"),
+        (TunePlan("titration", task="efficient-3-lfp"), "reads the GPi's beta, which the task 'efficient-3-lfp'"),
+        (TunePlan("titration", seconds=6.0), "--seconds is 6.0: more than the longest test of 6 s"),
+    ],
+)
+def test_a_search_that_means_nothing_is_refused(plan: TunePlan, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        plan.check()
+
+
+def test_slow_slots_bound_the_groups_that_are_tried() -> None:
+    plan = TunePlan("titration", task="paper-30", method="grid", trials=8)
+    assert max(point["group_pulses"] for point in points(plan, 30.0)) == 30.0
+
+
+def test_an_evaluation_without_beta_refuses_it() -> None:
+    plan = Plan(controllers=("titration", "policy"))
+    with pytest.raises(UserError, match="'titration' reads the newest beta, which the preset 'timing' does not show"):
+        plan.check(load_config("timing"))
+    plan.check(load_config("paper"))
 
 
 def test_it_stands_where_a_pulse_has_a_price_with_what_was_tuned_there() -> None:
@@ -120,3 +168,9 @@ def test_more_plants_a_seed_are_other_plants_for_each_seed() -> None:
     assert plants(40) == [500_000 + k for k in range(80)]
     with pytest.raises(UserError, match="--plants is 65: from 2 to 64 are allowed"):
         plants(65)
+    with pytest.raises(UserError, match="--seeds 200 with --plants 64 are 12800 plants: at most 10000"):
+        entries("trains", Options(200, 64))
+    with pytest.raises(UserError, match="--plants is 21: the task 'cohort' has 20 patients"):
+        entries("robust", Options(1, 21))
+    assert "--plants 24" in said("benchmark --suite trains", 2, "", "", None, None, 24)
+    assert "--plants" not in said("benchmark --suite trains", 2, "", "", None, None, 8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -83,34 +84,96 @@ def test_most_hz_bounds_what_is_chosen_and_a_price_what_it_costs(tmp_path: Path)
 
 
 class Diverging(ToyVector):
-    """The first plant of the search fails under more than 100 Hz, whatever it does afterwards."""
+    """The first search plant fails once under more than 100 Hz, and refuses to go on until it alone is reset."""
 
-    def step(self, actions: NDArray[np.int8]) -> tuple[Any, ...]:
-        observation, reward, a, b, info = super().step(actions)
-        fails = (np.array(self.seeds) == SEARCH) & (actions.sum(axis=1) > 100)
-        if fails.any():
-            reward = np.where(fails, 0.0, reward)
-            info["failure"] = np.where(fails, "diverged", "")
-        return observation, reward, a, b, info
+    at = (SEARCH,)  # plants that fail
+    above = 100  # pulses a second
 
     def reset(self, *, seed: list[int], options: dict[str, Any] | None = None) -> Any:
-        self.masks = [*getattr(self, "masks", []), (options or {}).get("reset_mask")]
+        mask = (options or {}).get("reset_mask")
+        if mask is None:
+            self.steps, self.dead = np.zeros(self.lanes), np.zeros(self.lanes, np.bool_)
+        else:
+            assert (mask == self.dead).all()  # the failed lanes, no other one
+            self.dead[:] = False
+            self.steps[mask] = 0
         return super().reset(seed=seed, options=options)
 
+    def step(self, actions: NDArray[np.int8]) -> tuple[Any, ...]:
+        assert not self.dead.any()
+        observation, reward, a, b, info = super().step(actions)
+        self.dead = np.isin(self.seeds, self.at) & (actions.sum(axis=1) > self.above) & (self.steps == 1)
+        self.steps += 1
+        if self.dead.any():
+            reward = np.where(self.dead, 5.0, reward)  # would be the best of all
+            info["failure"] = np.where(self.dead, "diverged", "")
+        return observation, reward, a, b, info
 
-def test_a_plant_that_diverges_is_lost_for_that_trial_alone(tmp_path: Path) -> None:
-    plan = TunePlan("periodic", task="slots-130", method="grid", trials=5, seeds=3, seconds=2.0, price=0.0)
-    whole, found = _tune(plan, tmp_path / "whole"), _tune(plan, tmp_path / "out", make=Diverging)
+
+class DivergingUntreated(Diverging):
+    at = (SEARCH + 1,)
+    above = -1
+
+
+class AllDiverging(Diverging):
+    at = tuple(SEARCH + k for k in range(16))
+
+
+class NoneIsLeft(Diverging):
+    at = tuple(HELD_OUT + k for k in range(2))
+    above = 40
+
+
+PERIODIC = TunePlan("periodic", task="slots-130", method="grid", trials=5, seeds=5, seconds=2.0, price=0.0)
+
+
+def test_all_are_scored_on_the_plants_that_none_lost(tmp_path: Path) -> None:
+    whole, found = _tune(PERIODIC, tmp_path / "whole"), _tune(PERIODIC, tmp_path / "out", make=Diverging)
     for own, other in zip(found["trials"], whole["trials"], strict=True):
         fast = own["pulse_hz"] > 100.0
+        assert own["lost"] == fast
         assert own["P_beta"] == [None if fast else other["P_beta"][0], *other["P_beta"][1:]]
         assert own["reward"] == [None if fast else other["reward"][0], *other["reward"][1:]]
-        assert own["score"] == pytest.approx(other["score"], abs=0.01)
-    assert any(row["P_beta"][0] is None for row in found["trials"])
+        untreated = np.array(whole["untreated"]["P_beta"][1:])
+        assert own["beta_percent"] == pytest.approx(100.0 * np.mean(other["P_beta"][1:] / untreated))
+        assert own["mean_reward"] == pytest.approx(np.mean(other["reward"][1:]))
+    assert sum(row["lost"] for row in found["trials"]) >= 1
     assert found["parameters"] == whole["parameters"]
     assert json.loads((tmp_path / "out" / "tuned.json").read_text()) == json.loads(json.dumps(found))
-    with pytest.raises(UserError, match="every plant failed under 'periodic 130 Hz': diverged"):
-        _tune(TunePlan(**{**plan.__dict__, "seeds": 1}), tmp_path / "none", make=Diverging)
+    untreated = _tune(PERIODIC, tmp_path / "untreated", make=DivergingUntreated)
+    assert all(np.isfinite(row["score"]) for row in untreated["trials"])
+
+
+def test_whoever_loses_many_plants_is_not_judged(tmp_path: Path) -> None:
+    found = _tune(PERIODIC, tmp_path / "out", make=AllDiverging)
+    fast = [row for row in found["trials"] if row["lost"]]
+    assert [row["lost"] for row in fast] == [5] * len(fast)
+    assert [row["score"] for row in fast] == [None] * len(fast)
+    assert 50.0 < found["best"]["pulse_hz"] <= 100.0
+    assert (tmp_path / "out" / "tuning.png").read_bytes().startswith(b"\x89PNG")
+    pair = TunePlan(**{**PERIODIC.__dict__, "seeds": 1})
+    with pytest.raises(UserError, match="none of the 1 search plants was left by every trial"):
+        _tune(pair, tmp_path / "none", make=type("Both", (DivergingUntreated,), {"at": (SEARCH,)}))
+
+
+def test_a_pattern_is_confirmed_on_two_plants_or_more(tmp_path: Path) -> None:
+    plan = PatternPlan(**{**SMALL.__dict__, "confirm_seeds": 3})
+    with pytest.raises(UserError, match="1 of 3 held-out plants were left by every train: more --confirm-seeds"):
+        tune_pattern(plan, tmp_path / "none", quiet=True, make=NoneIsLeft)
+    one = type("One", (NoneIsLeft,), {"at": (HELD_OUT,)})
+    found = tune_pattern(plan, tmp_path / "out", quiet=True, make=one)["confirmation"]
+    assert found["lost"] == 1
+    assert np.isfinite([*found["difference_ci95"], found["pattern_percent"], found["pulse_hz"]]).all()
+
+
+@pytest.mark.parametrize("done", [None, {}, [None], [{"P_beta": [1.0]}], [{"P_beta": [1.0], "error": [0.0]}]])
+def test_a_damaged_search_is_not_gone_on_with(tmp_path: Path, done: Any) -> None:
+    plan = TunePlan("pi", trials=2, seeds=2, seconds=1.0)
+    tmp_path.joinpath("trials.partial.json").write_text(
+        json.dumps({"plan": {**asdict(plan), "format": 3}, "done": done})
+    )
+    with pytest.raises(UserError, match="was not left by a search"):
+        _tune(plan, tmp_path, resume=True)
 
 
 def test_a_stopped_search_goes_on_and_ends_as_the_whole_one(tmp_path: Path) -> None:

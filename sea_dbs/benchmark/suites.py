@@ -16,8 +16,8 @@ from sea_dbs.config import ENV_KEYS, TrainConfig, load_config
 from sea_dbs.controllers.catalogue import AMPLITUDE, FEEDBACK, TESTING, read_tuned
 from sea_dbs.files import read_json
 from sea_dbs.pulse_trains import ONE_GROUP, TRAINS, masks
-from sea_dbs.seeds import HELD_OUT
-from sea_dbs.tasks import Task, find_task
+from sea_dbs.seeds import BLOCK, HELD_OUT
+from sea_dbs.tasks import COHORT, Task, find_task
 
 SUITES: dict[str, tuple[str, ...]] = {
     "paper": ("paper", "paper-30", "paper-lfp"),
@@ -72,6 +72,10 @@ class Options:
         ):
             if not low <= value <= high:
                 raise UserError(f"--{name} is {value}: from {low} to {high} are allowed")
+        if (all_plants := self.seeds * max(PLANTS, self.plants)) > BLOCK:
+            raise UserError(
+                f"--seeds {self.seeds} with --plants {self.plants} are {all_plants} plants: at most {BLOCK} are there"
+            )
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,8 @@ def entries(suite: str, options: Options) -> list[Entry]:
         raise UserError(f"unknown suite '{suite}': one of {', '.join(SUITES)} is expected")
     options.check()
     tasks = options.tasks or SUITES[suite]
+    if options.plants > COHORT and (of_patients := [task for task in tasks if find_task(task).cohort]):
+        raise UserError(f"--plants is {options.plants}: the task '{of_patients[0]}' has {COHORT} patients to test on")
     known = {name for task in tasks for name in controllers_of(task)}
     if wrong := [name for name in options.controllers if name not in known]:
         raise UserError(f"unknown controller '{wrong[0]}' in the suite '{suite}': it has {', '.join(sorted(known))}")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+A_SEEDS_PLANTS = 8
 EXAMPLE = "Example: sea-dbs benchmark --suite paper --seeds 10 --out runs/benchmark"
 
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the jobs, tables and figures.")]
@@ -38,7 +39,7 @@ def benchmark(
     address: Address = None,
     tasks: Annotated[str, typer.Option("--tasks", metavar="LIST", help="These tasks alone.")] = "",
     controllers: Annotated[str, typer.Option("--controllers", metavar="LIST", help="These alone, beside never.")] = "",
-    plants: Annotated[int, typer.Option("--plants", help="Held-out plants of a seed, 2 to 64.")] = 8,
+    plants: Annotated[int, typer.Option("--plants", help="Held-out plants of a seed, 2 to 64.")] = A_SEEDS_PLANTS,
     steps: Annotated[int | None, typer.Option("--steps", help="Decisions on each; default: the task's.")] = None,
     settings: Annotated[
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings of every training.")
@@ -73,7 +74,7 @@ def benchmark(
         make_engine(engine, workers, address),
         any_version=any_version,
         tables_only=tables_only,
-        command=said(f"benchmark --suite {suite}", seeds, tasks, controllers, steps, settings),
+        command=said(f"benchmark --suite {suite}", seeds, tasks, controllers, steps, settings, plants),
     )
     if write is not None:
         publish(write, mark, (out / f"{suite}.md").read_text(), [out / name for name in result["pictures"]])
@@ -86,11 +87,20 @@ def split(names: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in names.split(",") if name.strip())
 
 
-def said(command: str, seeds: int, tasks: str, controllers: str, steps: int | None, settings: list[str] | None) -> str:
+def said(
+    command: str,
+    seeds: int,
+    tasks: str,
+    controllers: str,
+    steps: int | None,
+    settings: list[str] | None,
+    plants: int = A_SEEDS_PLANTS,
+) -> str:
     """The command as it would be typed again."""
     words = [f"sea-dbs {command} --seeds {seeds}"]
     words += [f"--tasks {tasks}"] if tasks else []
     words += [f"--controllers {controllers}"] if controllers else []
+    words += [f"--plants {plants}"] if plants != A_SEEDS_PLANTS else []
     words += [f"--steps {steps}"] if steps else []
     return " ".join([*words, *(settings or [])])
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 
 EXAMPLE = "Example: sea-dbs tune pi --task slots-130 --trials 64 --out runs/pi"
@@ -33,17 +32,18 @@ def tune(
     ] = "random",
     trials: Annotated[int, typer.Option("--trials", help="Parameter sets to try.")] = 32,
     measure: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--measure",
             metavar="beta|error|reward",
-            help="beta, or beta above the target (tracking error), each with --price; or the task's own reward.",
+            help="beta (the default), or beta above the target (tracking error), each with --price; or the task's own "
+            "reward.",
         ),
-    ] = "beta",
+    ] = None,
     price: Annotated[
-        float,
-        typer.Option("--price", help="Of beta, error: score = share of untreated + price × share of 130 Hz."),
-    ] = 0.3,
+        float | None,
+        typer.Option("--price", help="Of beta and error: score = share of untreated + price × share of charge [0.3]."),
+    ] = None,
     most_hz: Annotated[
         float | None, typer.Option("--most-hz", help="Only controllers with at most this mean rate (Hz).")
     ] = None,
@@ -72,8 +72,11 @@ def tune(
 
     need("report", "matplotlib")
     if controller == "pattern":
+        from envs.errors import UserError
         from sea_dbs.tune_pattern import PatternPlan, tune_pattern
 
+        if measure is not None or price is not None:
+            raise UserError("--measure and --price are not for patterns, which are chosen by beta at their --rate")
         pattern = PatternPlan(
             rate=rate,
             slot_hz=slot_hz,
@@ -87,7 +90,7 @@ def tune(
         )
         _print_pattern(tune_pattern(pattern, out, resume=resume, overwrite=overwrite))
     else:
-        from sea_dbs.tune import TunePlan, each_plant
+        from sea_dbs.tune import TunePlan
         from sea_dbs.tune import tune as search
 
         plan = TunePlan(
@@ -97,19 +100,22 @@ def tune(
             trials=trials,
             seeds=8 if seeds is None else seeds,
             seconds=8.0 if seconds is None else seconds,
-            measure=measure,  # type: ignore[arg-type]  # checked by the plan
+            measure=measure or "beta",  # type: ignore[arg-type]  # checked by the plan
             price=price,
             most_hz=most_hz,
             seed=seed,
         )
         result = search(plan, out, resume=resume, overwrite=overwrite)
         for name, row in (("default", result["literature"]), ("chosen", result["best"])):
-            reward = np.nanmean(each_plant(row["reward"]))
+            if row["score"] is None:
+                typer.echo(f"{name}: {row['name']}: {row['lost']} of {plan.seeds} plants diverged, not judged")
+                continue
+            lost = f", {row['lost']} of {plan.seeds} plants diverged" if row["lost"] else ""
             typer.echo(
                 f"{name}: {row['name']}: P_beta {row['beta_percent']:.0f} % and tracking error "
                 f"{row['error_percent']:.0f} % of untreated, {row['pulse_hz']:.1f} Hz, charge "
-                f"{row['charge_percent_of_130Hz']:.0f} % of 130 Hz, reward {reward:.3f}, "
-                f"score {row['score']:.3f}"
+                f"{row['charge_percent_of_130Hz']:.0f} % of 130 Hz, reward {row['mean_reward']:.3f}, "
+                f"score {row['score']:.3f}{lost}"
             )
     typer.echo(f"written: {out}")
 

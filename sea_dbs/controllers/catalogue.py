@@ -185,7 +185,7 @@ def build(kind: str, slots: int, slot_us: int | Fraction, given: Mapping[str, An
                 return Titration(slots, slot_us, **values)
             case "pi-amplitude":
                 return PIAmplitude(slots, slot_us, **values)
-    except TypeError as error:  # a file with a word in a number's place
+    except (TypeError, OverflowError) as error:  # a file with a word, or 400 digits, in a number's place
         raise UserError(f"the parameters of '{kind}' do not fit: {values}") from error
     raise UserError(f"'{kind}' cannot be made from parameters alone")
 

@@ -6,7 +6,6 @@ networks, stays for half a minute and more, and shows within two seconds (docs/R
 
 from __future__ import annotations
 
-import math
 from fractions import Fraction
 
 import numpy as np
@@ -14,8 +13,11 @@ import numpy as np
 from envs.errors import UserError
 from sea_dbs.controllers.base import Action, Observation, check_observation
 
-PERIOD_S = 1.0  # s from group to group; ours: a board allows 20 on-off cycles in 10 s (safety.md)
+PERIOD_S = 1.0  # s from group to group; ours
+LEAST_PERIOD_S = 0.5  # s, and above: a board allows 20 on-off cycles in 10 s (safety.md)
 RETEST_S = 60.0  # s; ours: a patient changes
+MOST_S = 86_400.0  # s; ours: a day
+MOST_BETA = 2.0  # P_beta/1000; ours: several times the untreated plant's
 
 
 class Titration:
@@ -34,7 +36,8 @@ class Titration:
         retest_s: seconds from the end of a test to the next one.
 
     Raises:
-        UserError: a time that is not above 0, a threshold below 0, or a group that is longer than its period.
+        UserError: a time that is not above 0 (a period: not above 0.5 s) or is above a day, ``keep_below`` not from 0
+            to 2, or a group of less than no pulse or longer than its period.
     """
 
     def __init__(
@@ -47,17 +50,26 @@ class Titration:
         period_s: float = PERIOD_S,
         retest_s: float = RETEST_S,
     ) -> None:
-        for key, value in (("test_s", test_s), ("period_s", period_s), ("retest_s", retest_s)):
-            if not (math.isfinite(value) and value > 0.0):
-                raise UserError(f"titration with {key} = {value} was asked for: a number of seconds above 0 is needed")
-        if not (math.isfinite(keep_below) and keep_below >= 0.0):
-            raise UserError(f"titration with keep_below = {keep_below} was asked for: 0 or more is needed")
+        for key, value, least in (
+            ("test_s", test_s, 0.0),
+            ("period_s", period_s, LEAST_PERIOD_S),
+            ("retest_s", retest_s, 0.0),
+        ):
+            if not least < value <= MOST_S:
+                raise UserError(
+                    f"titration with {key} = {value:g} was asked for: above {least:g} to {MOST_S:g} s are allowed"
+                )
+        if not 0.0 <= keep_below <= MOST_BETA:
+            raise UserError(
+                f"titration with keep_below = {keep_below:g} was asked for: from 0 to {MOST_BETA:g} (P_beta/1000) are "
+                "allowed"
+            )
         slot_s = float(slot_us) / 1e6
         self.slots = slots
         self.period = max(1, round(period_s / slot_s))  # slots
-        if not (math.isfinite(group_pulses) and 0 <= round(group_pulses) <= self.period):
+        if not 0.0 <= group_pulses <= self.period:
             raise UserError(
-                f"titration with group_pulses = {group_pulses} was asked for: from 0 to the {self.period} slots of "
+                f"titration with group_pulses = {group_pulses:g} was asked for: from 0 to the {self.period} slots of "
                 f"{period_s:g} s are allowed"
             )
         self.group = round(group_pulses)
