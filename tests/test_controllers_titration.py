@@ -102,14 +102,7 @@ def test_the_tuner_finds_a_threshold_by_reward_and_a_session_takes_it(tmp_path: 
     means = [float(np.mean(row["reward"])) for row in result["trials"]]
     assert result["best"]["score"] == pytest.approx(-max(means))
     assert means == pytest.approx([row["mean_reward"] for row in result["trials"]])
-    assert {row["parameters"]["test_s"] for row in result["trials"]} <= {
-        1.0,
-        2.0,
-        3.0,
-        4.0,
-        5.0,
-        6.0,
-    }  # whole decisions
+    assert {row["parameters"]["test_s"] for row in result["trials"]} <= {float(k) for k in range(1, 7)}
     assert (tmp_path / "out" / "tuning.png").read_bytes().startswith(b"\x89PNG")
     assert set(result["parameters"]) == set(KINDS["titration"])
     made = make_controller(f"titration:{tmp_path / 'out'}", 130, SECOND)
