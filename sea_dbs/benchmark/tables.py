@@ -41,7 +41,7 @@ BESIDE = {
     "other": "another plant's decisions",
 }
 
-OURS = ("sea-dbs", "trains", "trains-memory", "titration")  # SEA-DBS in slots and over trains, a rule: looked at closest
+OURS = ("sea-dbs", "trains", "trains-memory", "titration")  # SEA-DBS, in slots and over trains, and a rule
 
 
 @dataclass(frozen=True)
