@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.errors import UserError
 from sea_dbs.benchmark.suites import tuned
 from sea_dbs.benchmark.world import make_world
 from sea_dbs.files import atomic_write_bytes
@@ -34,18 +33,18 @@ Floats = NDArray[np.float64]
 
 
 def play(train: str, seeds: list[int]) -> tuple[Floats, Floats]:
-    """(reward, P_beta) of each decision and plant under one train of `ONE_GROUP`, (STEPS, plants); nan once lost."""
+    """(reward, P_beta) of each decision and plant under one train of `ONE_GROUP`, (STEPS, plants)."""
     config = find_task(TASK).config(precision="float32", episode_steps=STEPS)
     names = [one.name for one in ONE_GROUP]
     action = np.tile(masks(config.slots, ONE_GROUP)[names.index(train)].astype(np.int8), (len(seeds), 1))
     world = make_world(config, len(seeds))
     world.reset(seed=seeds)
-    reward, beta = np.full((2, STEPS, len(seeds)), np.nan)
+    reward, beta = np.zeros((2, STEPS, len(seeds)))
     for step in range(STEPS):
         _, reward[step], _, _, info = world.step(action)
         beta[step] = info["P_beta"]
         if "failure" in info:  # the regular trains have not done it here
-            raise UserError(f"a plant failed under {train}: {next(word for word in info['failure'] if word)}")
+            raise SystemExit(f"a plant failed under {train}: {next(word for word in info['failure'] if word)}")
     return reward, beta
 
 
@@ -84,9 +83,10 @@ def main() -> None:
     half = len(late) // 2
     halves = np.corrcoef(late[:half].mean(axis=0), late[half:].mean(axis=0))[0, 1]
     shares = np.quantile(gain, [0.0, 0.25, 0.5, 0.75, 1.0])
-    parameters = tuned("titration", 130.0) or {}
+    parameters = tuned("titration", 130.0)
+    assert parameters is not None  # comes with the package
     print(f"reward under 130 Hz less that under one group a second, decisions {TRANSIENT + 1} to {STEPS}:")
-    print(f"mean {gain.mean():+.2f}, quartiles {', '.join(f'{value:+.2f}' for value in shares)} (least to most)")
+    print(f"mean {gain.mean():+.2f}, least, quartiles and most {', '.join(f'{value:+.2f}' for value in shares)}")
     print(
         f"{(gain > 0).sum()} of {len(gain)} plants gain; whoever knew them would gain {np.maximum(gain, 0).mean():.2f}"
     )

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-A_SEEDS_PLANTS = 8
+A_SEEDS_PLANTS = 8  # the default of `sea_dbs.benchmark.suites.Options`, which --help does not load
 EXAMPLE = "Example: sea-dbs benchmark --suite paper --seeds 10 --out runs/benchmark"
 
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the jobs, tables and figures.")]

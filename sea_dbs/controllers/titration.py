@@ -1,7 +1,7 @@
 """Titration: test stimulation first, and what it does to beta decides what a plant gets from then on.
 
 What a clinician does with a patient, as the simplest controller: on this plant the answer to 130 Hz differs between
-networks, stays for half a minute and more, and shows within two seconds (docs/RESULTS.md). All of it is ours.
+networks, stays for half a minute, and shows within two seconds (docs/RESULTS.md). All of it is ours.
 """
 
 from __future__ import annotations
