@@ -204,6 +204,21 @@ def test_patient_and_drift_continue_bit_for_bit() -> None:
     assert env.reset()[0].tobytes() == copy.reset()[0].tobytes()
 
 
+@pytest.mark.parametrize("drift", ["disease", "circadian"])
+def test_a_drift_of_severity_shows_in_untreated_beta(drift: str) -> None:
+    """Beta is as high at a severity of 0.3 as at 1: a drift that stopped there is none that a controller meets."""
+    seconds, lanes = 22, 8
+    world = BasalGangliaVectorEnv(lanes, "paper", drift=drift, precision="float32", episode_steps=seconds)
+    _, info = world.reset(seed=list(range(lanes)))
+    beta, severity = [], []
+    for _ in range(seconds):
+        info = world.step(np.zeros((lanes, 50), np.int8))[-1]
+        beta.append(info["P_beta"])
+        severity.append(info["severity"])
+    high, low = (np.array(beta)[where].mean() for where in (np.array(severity) > 0.5, np.array(severity) < 0.15))
+    assert low < 0.9 * high
+
+
 def test_wrong_options_are_refused() -> None:
     env = _make()
     with pytest.raises(UserError, match=r"options\['patient'\] is a int"):

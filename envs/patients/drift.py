@@ -27,11 +27,15 @@ class Impedance(BaseModel):
 
 
 class Disease(BaseModel):
-    """Severity moves by ``change``, as a straight ramp: a dose of levodopa sets in (negative) or wears off."""
+    """Severity moves by ``change``, as a straight ramp: a dose of levodopa sets in (negative) or wears off.
+
+    Beta of the model is as high at a severity of 0.3 as at 1 and falls below it (docs/plant.md): a change that stops
+    there is none that a controller meets.
+    """
 
     model_config = _FROZEN
 
-    change: float = Field(-0.7, ge=-1.0, le=1.0)
+    change: float = Field(-0.9, ge=-1.0, le=1.0)
     start_s: float = Field(10.0, ge=0.0)  # s
     ramp_s: float = Field(5.0, ge=0.0)  # s
 
@@ -44,11 +48,11 @@ class Disease(BaseModel):
 
 class Circadian(BaseModel):
     """Severity dips by ``depth`` once a period: subthalamic beta is lower at night (van Rheede et al. 2022, npj
-    Parkinson's Disease 8:88)."""
+    Parkinson's Disease 8:88). Deep enough to show: see `Disease`."""
 
     model_config = _FROZEN
 
-    depth: float = Field(0.5, ge=0.0, le=1.0)
+    depth: float = Field(0.9, ge=0.0, le=1.0)
     period_s: float = Field(20.0, gt=0.0)  # s, a compressed day
     phase: float | None = Field(None, ge=0.0, le=1.0)  # periods past the peak at t = 0; None: drawn at reset
 
