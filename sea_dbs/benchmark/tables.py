@@ -41,7 +41,8 @@ BESIDE = {
     "other": "another plant's decisions",
 }
 
-OURS = ("sea-dbs", "trains", "trains-memory", "titration")  # SEA-DBS, in slots and over trains, and a rule
+# SEA-DBS, in slots and over trains, and a rule.
+OURS = ("sea-dbs", "trains", "trains-memory", "two-trains", "titration")
 
 
 @dataclass(frozen=True)
