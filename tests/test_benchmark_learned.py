@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from envs.errors import UserError
+from sea_dbs.benchmark.course import courses
 from sea_dbs.benchmark.run import benchmark, run_jobs
 from sea_dbs.benchmark.schedule import Schedule
 from sea_dbs.benchmark.store import Store
-from sea_dbs.benchmark.suites import Options, play_of, train_of
+from sea_dbs.benchmark.suites import Options, entries, play_of, train_of
 from sea_dbs.benchmark.work import run_job
 from sea_dbs.closed_loop import BLIND
 from sea_dbs.config import config_from_mapping
@@ -85,6 +87,23 @@ def test_a_task_whose_policies_were_trained_on_another_has_no_curves_of_its_own(
     assert result["samples"] == {"healthy": {}}
     assert (out / "robust-healthy-pareto.png").is_file()
     assert not (out / "robust-healthy-learning.png").exists()
+
+
+def test_a_task_that_drifts_is_drawn_second_by_second(tmp_path: Path) -> None:
+    options = Options(2, 2, 3, controllers=("always",), tasks=("drift", "healthy"))
+    benchmark("robust", options, tmp_path, here, quiet=True)
+    cells, store = entries("robust", options), Store(tmp_path)
+    found = courses(store, cells, "drift")
+    for name, rate in (("never", 0.0), ("always", 50.0)):
+        own = found["pulses a second"][name]
+        assert own.steps.tolist() == [1.0, 2.0, 3.0]
+        assert own.value.tolist() == [rate] * 3
+    results = [store.result(cell.job) for cell in cells if (cell.task, cell.controller) == ("drift", "never")]
+    seeds = [np.mean(one["rows"]["own"]["measures"]["P_beta"]) for one in results]
+    np.testing.assert_allclose(found["P_beta"]["never"].value.mean(), np.mean(seeds), rtol=0.1)
+    assert (tmp_path / "robust-drift-course.png").read_bytes().startswith(b"\x89PNG")
+    assert courses(store, cells, "healthy") == {}
+    assert not (tmp_path / "robust-healthy-course.png").exists()
 
 
 @pytest.mark.parametrize("figure", FIGURES)

@@ -11,6 +11,7 @@ from typing import Any
 
 from envs.errors import UserError
 from sea_dbs.benchmark import figures
+from sea_dbs.benchmark.course import courses
 from sea_dbs.benchmark.jobs import Job, everything
 from sea_dbs.benchmark.learning import curves, runs_of, samples_needed
 from sea_dbs.benchmark.schedule import Engine, Schedule
@@ -196,6 +197,8 @@ def pictures(rows: Sequence[Row], store: Store, cells: Sequence[Entry]) -> dict[
     for task in _tasks(rows):
         drawn[f"{task}-pareto"] = figures.pareto(rows, task)
         drawn[f"{task}-comparison"] = figures.comparison(rows, task)
+        if over_time := courses(store, cells, task):
+            drawn[f"{task}-course"] = figures.course(over_time, task)
         runs = runs_of(store, cells, task)
         if runs:
             by_measure = {"P_beta in training": curves(runs, "P_beta"), "reward in training": curves(runs, "reward")}
