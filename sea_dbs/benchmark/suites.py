@@ -32,16 +32,13 @@ LEARNED = ("sea-dbs", "gs-only", "pm-only", "ddpg", "ppo")
 ONE_SLOT = ("dqn", "qr-dqn")  # where the action is one slot
 #: SEA-DBS that chooses among whole trains, and its ablations, in one configuration: where a pulse has a price.
 OF_TRAINS = ("trains", "trains-st", "trains-slots")
-#: The same where it is shown its own last duties, and without them: again one configuration.
-WITH_MEMORY = ("trains-memory", "trains-flat")
-#: Between two trains or none, with them and without: a third one.
-OF_TWO_TRAINS = ("two-trains", "two-trains-expected", "two-trains-flat")
+#: The same where it is shown its own last duties, and without them, of five trains or two: again one configuration.
+WITH_MEMORY = ("trains-memory", "trains-flat", "two-trains", "two-trains-expected", "two-trains-flat")
 #: What they must beat: each of their trains alone, and one of the first five drawn by chance for each decision.
 TRAINS_ALONE = {f"train-{one.name}": one for one in (*TRAINS, ONE_GROUP[-1]) if one.name not in ("none", "130-hz")}
 BESIDE_TRAINS = (*TRAINS_ALONE, "random-trains")
 TRAINS_FILE = {"efficient": "efficient-trains"}  # a task's file of training settings -> theirs
 MEMORY_FILE = {"efficient": "efficient-memory"}
-TWO_TRAINS_FILE = {"efficient": "efficient-two-trains"}
 #: Controllers with parameters that come with the package, tuned/NAME-SLOTRATE.json: name -> kind.
 TUNED = {
     "pi-tuned": "pi",
@@ -117,7 +114,7 @@ def entries(suite: str, options: Options) -> list[Entry]:
 
 def _default(suite: str, controller: str) -> bool:
     """Whether a suite has a controller that was not asked for: SEA-DBS over trains has a suite of its own."""
-    return controller not in (*OF_TRAINS, *WITH_MEMORY, *OF_TWO_TRAINS, *BESIDE_TRAINS) or suite == "trains"
+    return controller not in (*OF_TRAINS, *WITH_MEMORY, *BESIDE_TRAINS) or suite == "trains"
 
 
 @lru_cache
@@ -139,7 +136,7 @@ def controllers_of(task: str) -> tuple[str, ...]:
     names += LEARNED
     if world.slots == 1:
         names += ONE_SLOT
-    names += (*OF_TRAINS, *WITH_MEMORY, *OF_TWO_TRAINS) if over_trains else ()
+    names += (*OF_TRAINS, *WITH_MEMORY) if over_trains else ()
     if world.preset == "realtime":
         names.append("recurrent")
     return tuple(names)
@@ -165,7 +162,7 @@ def job_of(task: str, controller: str, seed: int, options: Options) -> Job:
     Raises:
         UserError: an unknown task, or a training config that does not fit it.
     """
-    if controller in (*LEARNED, *ONE_SLOT, *OF_TRAINS, *WITH_MEMORY, *OF_TWO_TRAINS, "recurrent"):
+    if controller in (*LEARNED, *ONE_SLOT, *OF_TRAINS, *WITH_MEMORY, "recurrent"):
         return play_of(task, controller, seed, options)
     own: dict[str, Any] = {"kind": TUNED.get(controller, controller)}
     if controller in TRAINS_ALONE:
@@ -220,8 +217,6 @@ def training_config(
         file = TRAINS_FILE.get(file, file)
     if variant in WITH_MEMORY:
         file = MEMORY_FILE.get(file, file)
-    if variant in OF_TWO_TRAINS:
-        file = TWO_TRAINS_FILE.get(file, file)
     return load_config(file, [*world, f"variant={variant}", f"seed={seed}", *settings])
 
 

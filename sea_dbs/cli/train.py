@@ -29,9 +29,9 @@ def train(
     """Train a policy in simulation.
 
     variant=sea-dbs, gs-only, pm-only or ddpg ablates SEA-DBS; variant=recurrent gives it memory; the preset
-    efficient-trains gives it whole pulse trains to choose from, efficient-memory its own last duties too,
-    efficient-two-trains those with two trains. variant=ppo, dqn or qr-dqn trains a learner of Stable-Baselines3 on the
-    same environments. --config timing searches when to pulse.
+    efficient-trains gives it whole pulse trains to choose from, efficient-memory its own last duties too. variant=ppo,
+    dqn or qr-dqn trains a learner of Stable-Baselines3 on the same environments. --config timing searches when to
+    pulse.
     """
     from sea_dbs.config import load_config
     from sea_dbs.extras import need
