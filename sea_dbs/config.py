@@ -22,11 +22,8 @@ from sea_dbs.variants import expand_variant, variant_of
 
 Preset = Literal["paper", "paper-released", "realtime", "paper-30", "pattern", "timing"]
 Learner = Literal["sea-dbs", "ppo", "dqn", "qr-dqn", "evolution"]
-ActorName = Literal[
-    "compact", "small", "tiny", "linear", "gated", "paper", "recurrent", "trains", "trains-flat", "two-trains"
-]
+ActorName = Literal["compact", "small", "tiny", "linear", "gated", "paper", "recurrent", "trains", "trains-flat"]
 CriticTarget = Literal["printed", "mean", "none"]
-ActorGradient = Literal["straight-through", "expected", "forward-kl"]
 Exploration = Literal["gumbel", "epsilon"]
 WarmupActions = Literal["uniform-duty", "bernoulli"]
 
@@ -106,7 +103,7 @@ class TrainConfig(AsBefore):
     artefact: Literal["none", "raw", "blanked"] | None = None  # of a pulse in the recorded spikes
     missing_share: float | None = None  # share of observed values that never arrive
     drift: Literal["none", "impedance", "disease", "circadian"] | None = None  # of the patient
-    own_duties: int | None = None  # of trains-flat, two-trains: decisions whose duty is shown, before the windows
+    own_duties: int | None = None  # actor=trains-flat: decisions whose duty the policy is shown, before the windows
 
     # -- the run ---------------------------------------------------------------------------------------------------
     learner: Learner = "sea-dbs"  # an outsider of Stable-Baselines3, or an evolution strategy
@@ -138,7 +135,7 @@ class TrainConfig(AsBefore):
     twin_critics: bool = False  # the smaller of two critics' values in the target (clipped double Q)
     priority: Share = 0.0  # exponent of prioritised replay; 0 samples uniformly
     entropy: float = Field(0.0, ge=0, le=100)  # reward for an undecided actor, per nat of a slot's choice or a train's
-    actor_gradient: ActorGradient = "straight-through"  # trains: of a sample's Q, of all, or towards softmax(Q/entropy)
+    actor_gradient: Literal["straight-through", "expected"] = "straight-through"  # actor=trains: of a sample, or of all
     burn_in: int = Field(20, ge=0, le=1000)  # actor=recurrent: decisions that only warm the memory up
     unroll: int = Field(16, ge=1, le=1000)  # actor=recurrent: decisions learnt from in a sequence
 

@@ -24,13 +24,11 @@ def check_together(config: TrainConfig) -> None:
         raise ValueError(f"epsilon_min={config.epsilon_min} must not exceed epsilon_0={config.epsilon_0}")
     if config.actor == "recurrent" and (config.n_step > 1 or config.priority > 0.0):
         raise ValueError("actor=recurrent learns from sequences: it needs n_step=1 and priority=0")
-    if config.actor_gradient != "straight-through" and config.actor not in BANKS:
+    if config.actor_gradient == "expected" and config.actor not in BANKS:
         raise ValueError(
-            f"actor_gradient={config.actor_gradient} sums over the trains of actor={', '.join(BANKS)}: with "
+            f"actor_gradient=expected sums over the trains of actor=trains and trains-flat: with "
             f"actor={config.actor} it has to be straight-through"
         )
-    if config.actor_gradient == "forward-kl" and config.entropy == 0.0:
-        raise ValueError("actor_gradient=forward-kl goes towards softmax(Q / entropy): entropy=0 must be above 0")
     if config.actor in BANKS and (config.exploration != "gumbel" or config.warmup_actions != "uniform-duty"):
         raise ValueError(
             f"actor={config.actor} draws trains: it needs exploration=gumbel and warmup_actions=uniform-duty"
@@ -40,10 +38,9 @@ def check_together(config: TrainConfig) -> None:
             f"own_duties={config.own_duties} with gap_slots={config.gap_slots}: a blind policy is told what it asked "
             "for, which must be what is given, so gap_slots=1 is allowed"
         )
-    if config.own_duties and config.actor not in ("trains-flat", "two-trains"):
+    if config.own_duties and config.actor != "trains-flat":
         raise ValueError(
-            f"own_duties={config.own_duties} needs actor=trains-flat or two-trains: actor={config.actor} reads beta "
-            "alone"
+            f"own_duties={config.own_duties} needs actor=trains-flat: actor={config.actor} reads beta alone"
         )
     if config.learner == "evolution" and (config.actor not in ("linear", "gated") or config.preset != "timing"):
         raise ValueError(

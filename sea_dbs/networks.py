@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from envs.errors import UserError
-from sea_dbs.trains_actor import FlatTrainsActor, TrainsActor, TwoTrainsActor
+from sea_dbs.trains_actor import FlatTrainsActor, TrainsActor
 from sea_dbs.trunk import COMPACT_LENGTH, CompactTrunk, centre
 
 TINY_LENGTH = 10  # values that the tiny actor looks at
@@ -270,22 +270,18 @@ ACTORS: dict[str, Callable[[int, int], nn.Module]] = {
     "tiny": TinyActor,
     "trains": TrainsActor,
     "trains-flat": FlatTrainsActor,
-    "two-trains": TwoTrainsActor,
 }
-READ_OWN_DUTIES: dict[str, type[FlatTrainsActor]] = {"trains-flat": FlatTrainsActor, "two-trains": TwoTrainsActor}
 
 
 def build_actor(name: str, n_obs: int, slots: int, own: int = 0) -> nn.Module:
     """An actor by its name in `ACTORS`, such as ``compact``; the first ``own`` values that it sees are its duties.
 
     Raises:
-        UserError: own duties for an actor that reads none, or sizes that the actor cannot have.
+        UserError: own duties for another actor than "trains-flat", or sizes that the actor cannot have.
     """
-    if name in READ_OWN_DUTIES:
-        return READ_OWN_DUTIES[name](n_obs, slots, own)
-    if own:
+    if own and ACTORS[name] is not FlatTrainsActor:
         raise UserError(f"the actor '{name}' reads no own duties: {own} were given, allowed is 0")
-    return ACTORS[name](n_obs, slots)
+    return FlatTrainsActor(n_obs, slots, own) if own else ACTORS[name](n_obs, slots)
 
 
 def state_size(actor: nn.Module) -> int:

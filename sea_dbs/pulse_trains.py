@@ -32,10 +32,7 @@ TRAINS = (
 # One longer group a second in place of two. A board counts a long pause as an on-off cycle and allows 20 in 10 s,
 # which two groups a second pass (docs/RESULTS.md).
 ONE_GROUP = (*TRAINS[:-1], Train("group-16-hz", 130, 16))
-# All of 130 Hz, that group, or no pulse: what pays differs between plants, and one more train is one more to try out.
-TWO_TRAINS = (ONE_GROUP[0], ONE_GROUP[1], ONE_GROUP[-1])
-# An actor's name -> what it chooses from.
-BANKS = {"trains": TRAINS, "trains-flat": ONE_GROUP, "two-trains": TWO_TRAINS}
+BANKS = {"trains": TRAINS, "trains-flat": ONE_GROUP}  # an actor's name -> what it chooses from
 
 
 def masks(slots: int, trains: Sequence[Train] = TRAINS) -> NDArray[np.bool_]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, one_hot, relu, softmax
 
 from sea_dbs.gumbel import sample_gumbel
-from sea_dbs.pulse_trains import ONE_GROUP, TRAINS, TWO_TRAINS, Train, masks
+from sea_dbs.pulse_trains import ONE_GROUP, TRAINS, Train, masks
 from sea_dbs.trunk import CompactTrunk, MeansTrunk
 
 Floats = NDArray[np.float64]
@@ -55,7 +55,7 @@ class TrainsActor(nn.Module):
     """
 
     bank: Tensor
-    trains: Sequence[Train] = TRAINS
+    trains = TRAINS
 
     def __init__(self, n_obs: int, slots: int, own: int = 0) -> None:
         super().__init__()
@@ -100,17 +100,11 @@ class FlatTrainsActor(TrainsActor):
         UserError: a decision too short for the trains, or no value beside the duties.
     """
 
-    trains: Sequence[Train] = ONE_GROUP
+    trains = ONE_GROUP
 
     def body(self, n_obs: int, own: int) -> tuple[nn.Module, nn.Module]:
         trunk = MeansTrunk(n_obs, own)
         return trunk, nn.Sequential(nn.Linear(trunk.width, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU())
-
-
-class TwoTrainsActor(FlatTrainsActor):
-    """`FlatTrainsActor` between no pulse, 130 Hz and one group a second."""
-
-    trains: Sequence[Train] = TWO_TRAINS
 
 
 def selection(has_pulse: NDArray[np.bool_]) -> list[Floats]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, log_softmax, mse_loss, softmax
+from torch.nn.functional import log_softmax, mse_loss, softmax
 
 from sea_dbs.learner import Learner
 from sea_dbs.replay import Batch
@@ -58,13 +57,9 @@ def update(learner: Learner, batch: Batch, tau: float, generator: torch.Generato
 
     # Actor: uphill on Q(s, GS(π(s))), the gradient passing straight through the binary samples (Eqs. 11-13).
     with learner.frozen_critic():
-        if config.actor_gradient == "forward-kl":
-            actor_loss, downhill = towards_softmax(learner, s)
-        else:
-            value, logits = actor_value(learner, s, tau, generator)
-            actor_loss = -value.mean()
-            downhill = actor_loss - entropy_bonus(config.entropy, logits)
-        learner.actor_descent.step(downhill)
+        value, logits = actor_value(learner, s, tau, generator)
+        actor_loss = -value.mean()
+        learner.actor_descent.step(actor_loss - entropy_bonus(config.entropy, logits))
 
     learner.follow()
     q = q.detach()[0]
@@ -87,21 +82,6 @@ def actor_value(learner: Learner, s: Tensor, tau: float, generator: torch.Genera
     with torch.no_grad():
         q = learner.critic.of_each(s, actor.bank)
     return (softmax(scores, dim=-1) * q).sum(dim=1), scores
-
-
-def towards_softmax(learner: Learner, s: Tensor) -> tuple[Tensor, Tensor]:
-    """-mean Q(s, a) over the actor's trains, to report, and its cross-entropy to softmax(Q / entropy), to descend.
-
-    Up to a constant that is the forward divergence KL(softmax(Q / entropy) || π) (Chan et al. 2022, "Greedification
-    operators for policy optimization", JMLR 23). Its minimum is that of "expected" with the entropy bonus, but its
-    gradient does not vanish with the chance of a train: one that was given up early comes back once Q favours it.
-    """
-    actor = cast(TrainsActor, learner.actor)
-    scores = actor.scores(s)
-    with torch.no_grad():
-        q = learner.critic.of_each(s, actor.bank)
-        reported = -(softmax(scores, dim=-1) * q).sum(dim=1).mean()
-    return reported, cross_entropy(scores, softmax(q / learner.config.entropy, dim=-1))
 
 
 def critic_target(option: str, r: Tensor, r_hat: Tensor, gamma: float, q_next: Tensor) -> Tensor:

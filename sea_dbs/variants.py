@@ -18,9 +18,6 @@ VARIANTS: dict[str, dict[str, str | int]] = {
     "trains": {"actor": "trains", "actor_gradient": "expected"},
     "trains-memory": {"actor": "trains-flat", "actor_gradient": "expected", "own_duties": 8},  # of 1 s each
     "trains-flat": {"actor": "trains-flat", "actor_gradient": "expected", "own_duties": 0},
-    "two-trains": {"actor": "two-trains", "actor_gradient": "forward-kl", "own_duties": 8},
-    "two-trains-expected": {"actor": "two-trains", "actor_gradient": "expected", "own_duties": 8},
-    "two-trains-flat": {"actor": "two-trains", "actor_gradient": "forward-kl", "own_duties": 0},
     "trains-st": {"actor": "trains", "actor_gradient": "straight-through"},
     "trains-slots": {"actor": "compact", "actor_gradient": "straight-through"},  # of their file: slot by slot
     "ppo": {"learner": "ppo"},
@@ -64,17 +61,6 @@ def variant_of(
     }[exploration, critic_target != "none"]
     if actor not in ("recurrent", *BANKS):
         return word
-    kind = _over_trains(actor, actor_gradient, own_duties)
+    kind = "trains-st" if actor == "trains" and actor_gradient == "straight-through" else actor
+    kind = "trains-memory" if own_duties else kind
     return kind if word == "sea-dbs" else f"{kind} {word}"
-
-
-def _over_trains(actor: str, actor_gradient: str, own_duties: int) -> str:
-    """The word for an actor with a memory or of trains, whatever its exploration and target are."""
-    if actor == "recurrent":
-        return actor
-    with_duties = {"trains-flat": "trains-memory", "two-trains": "two-trains"}
-    without = {"two-trains": "two-trains-flat"}
-    word = (with_duties if own_duties else without).get(actor, actor)
-    if actor_gradient == ("forward-kl" if actor == "two-trains" else "expected"):
-        return word
-    return f"{word}-{'st' if actor_gradient == 'straight-through' else actor_gradient}"

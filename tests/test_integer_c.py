@@ -22,7 +22,6 @@ ACTORS = [(*actor, *how) for actor in (("compact", 1000, 50), ("compact", 50, 1)
 ACTORS += [("paper", 64, 2, "gcc", "-O3"), ("paper", 64, 2, "clang-14", "-O0")]
 ACTORS += [("small", 1000, 50, "gcc", "-O3"), ("tiny", 50, 1, "clang-14", "-O3")]
 ACTORS += [("trains", 1000, 130, "gcc", "-O3"), ("trains-flat", 1008, 130, "clang-14", "-O3")]
-ACTORS += [("two-trains", 1008, 130, "gcc", "-O3")]
 
 
 def observations(policy: IntegerModel) -> np.ndarray:  # type: ignore[type-arg]

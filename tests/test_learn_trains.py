@@ -30,7 +30,7 @@ from sea_dbs.replay import Batch
 from sea_dbs.runlog import read_metrics
 from sea_dbs.train import train
 from sea_dbs.trains_actor import TrainsActor, bank, draw_train, selection
-from sea_dbs.update import actor_value, entropy_bonus, towards_softmax, update
+from sea_dbs.update import actor_value, update
 
 SLOTS = 130
 SMALL = ["n_obs=50", "slots=130", "episode_steps=10", "hidden=16", "batch_size=8", "episodes=8", "n_envs=4"]
@@ -116,33 +116,6 @@ def test_all_trains_at_once_are_worth_what_each_is_alone() -> None:
     torch.testing.assert_close(critic.of_each(seen, bank(SLOTS)), torch.stack(alone, dim=1))
 
 
-def test_forward_kl_goes_to_the_same_choice_and_brings_back_a_train_that_was_given_up() -> None:
-    q = torch.tensor([-0.8, -0.9, -0.7, -0.9, -0.6])
-    learner = Learner(config_of("actor_gradient=forward-kl", "entropy=0.1", "actor_lr=0.005"), 50, SLOTS)
-    learner.critic = Table(q)  # type: ignore[assignment]
-    seen = torch.rand(64, 50, generator=torch.Generator().manual_seed(1)) * 0.4
-    best = int(q.argmax())
-    learner.actor.head.bias.data[best] = -20.0  # type: ignore[operator, union-attr, index]
-    with torch.no_grad():
-        value, scores = actor_value(learner, seen, 1.0, torch.Generator())
-        assert torch.softmax(scores, dim=1)[:, best].max() < 1e-7
-        reported, _ = towards_softmax(learner, seen)
-        torch.testing.assert_close(reported, -value.mean())
-
-    def gradient(loss: Tensor) -> float:
-        (found,) = torch.autograd.grad(loss, [learner.actor.head.bias])  # type: ignore[list-item, union-attr]
-        return abs(float(found[best]))
-
-    value, scores = actor_value(learner, seen, 1.0, torch.Generator())
-    assert gradient(-value.mean() - entropy_bonus(0.1, scores)) < 1e-6  # given up for good
-    assert gradient(towards_softmax(learner, seen)[1]) > 0.1
-    for _ in range(1500):
-        learner.actor_descent.step(towards_softmax(learner, seen)[1])
-    with torch.no_grad():
-        p = torch.softmax(learner.actor.scores(seen), dim=1)  # type: ignore[operator]
-    torch.testing.assert_close(p, torch.softmax(q / 0.1, dim=0).expand(64, 5), atol=0.06, rtol=0.0)
-
-
 @pytest.mark.parametrize("best", range(len(TRAINS)))
 def test_the_expected_gradient_finds_the_best_train_wherever_it_is(best: int) -> None:
     learner = Learner(config_of("entropy=0", "actor_lr=0.005"), 50, SLOTS)
@@ -168,7 +141,7 @@ def test_a_train_alone_is_what_the_actor_would_give(name: str) -> None:
         np.testing.assert_array_equal(alone.act(np.zeros((1, 1), np.float32))[0], bank(130, trains)[train].numpy())
 
 
-@pytest.mark.parametrize("gradient", ["expected", "straight-through", "forward-kl"])
+@pytest.mark.parametrize("gradient", ["expected", "straight-through"])
 def test_an_update_changes_actor_critic_and_reward_model(gradient: str) -> None:
     learner = Learner(config_of(f"actor_gradient={gradient}"), 50, SLOTS)
     before = {name: part.vector.clone() for name, part in vars(learner).items() if name.endswith("_descent")}
@@ -229,14 +202,12 @@ def test_a_run_over_trains_goes_on_after_a_stop_and_ends_at_the_same_weights(tmp
     ("preset", "overrides", "words"),
     [
         ("paper", ["actor_gradient=expected"], "sums over the trains of actor=trains"),
-        ("paper", ["actor_gradient=forward-kl"], "actor_gradient=forward-kl sums over the trains of actor=trains"),
-        ("efficient-trains", ["actor_gradient=forward-kl", "entropy=0"], "entropy=0 must be above 0"),
         ("efficient-trains", ["exploration=epsilon"], "needs exploration=gumbel"),
         ("efficient-trains", ["warmup_actions=bernoulli"], "needs exploration=gumbel"),
         ("efficient-trains", ["variant=trains", "actor=compact"], "variant=trains sets actor itself"),
         ("paper", ["variant=trains"], "needs slots from there on, not 50"),
         ("efficient-trains", ["actor=compact"], "with actor=compact it has to be straight-through"),
-        ("efficient-trains", ["actor_gradient=exact"], "takes one of straight-through, expected, forward-kl"),
+        ("efficient-trains", ["actor_gradient=exact"], "takes one of straight-through, expected"),
     ],
 )
 def test_what_does_not_fit_trains_is_refused_in_one_sentence(preset: str, overrides: list[str], words: str) -> None:

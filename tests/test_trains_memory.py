@@ -38,7 +38,7 @@ from sea_dbs.networks import StateActionNetwork, build_actor
 from sea_dbs.pulse_trains import ONE_GROUP, TRAINS, definition
 from sea_dbs.replay import Batch
 from sea_dbs.trainer import Trainer, policy_spec
-from sea_dbs.trains_actor import FlatTrainsActor, TwoTrainsActor, bank
+from sea_dbs.trains_actor import FlatTrainsActor, bank
 from sea_dbs.trunk import averages
 from sea_dbs.update import update
 
@@ -168,36 +168,6 @@ class FollowsBeta(Alternates):
         return (observation[:, -1:] > 0.4).astype(np.int8)
 
 
-def test_the_ablations_of_two_trains_differ_in_their_switch_alone() -> None:
-    names = ("two-trains", "two-trains-expected", "two-trains-flat")
-    config = {name: load_config("efficient-memory", [f"variant={name}"]) for name in names}
-    assert {name: one.variant for name, one in config.items()} == {name: name for name in config}
-    whole = config["two-trains"].model_dump()
-    beside = load_config("efficient-memory").model_dump()
-    for other, keys in (
-        (config["two-trains-expected"].model_dump(), ["actor_gradient"]),
-        (config["two-trains-flat"].model_dump(), ["own_duties"]),
-        (beside, ["actor", "actor_gradient"]),
-    ):
-        assert sorted(key for key, value in whole.items() if other.get(key, 0) != value) == keys  # 0 is left out
-    jobs = [job_of("efficient-3", name, 0, Options(1)) for name in names]
-    assert [one.spec["world"].get("own_duties", 0) for one in jobs] == [8, 8, 0]
-
-
-def test_two_trains_are_what_an_actor_of_them_gives() -> None:
-    torch.manual_seed(0)
-    actor = build_actor("two-trains", 1008, 130, 8).eval()
-    assert isinstance(actor, TwoTrainsActor)
-    for best, (_, pulses) in enumerate(((0, 0), (1, 130), (2, 16))):
-        actor.head.bias.data = torch.full((3,), -100.0)
-        actor.head.bias.data[best] = 100.0
-        policy = TorchPolicy(actor, {"n_obs": 1008, "slots": 130})
-        policy.init_state(2)
-        given = policy.act(np.full((2, 1008), 0.4, np.float32))
-        assert given.sum(axis=1).tolist() == [pulses] * 2
-        assert given[:, :pulses].all()
-
-
 @pytest.mark.parametrize("mode", ["zeros", "mean", "shuffled", "other"])
 def test_a_blind_policy_keeps_its_memory_and_loses_only_what_it_sensed(mode: str) -> None:
     """So one that counts its own pulses decides the same whatever it is shown, and is no closed loop."""
@@ -224,7 +194,7 @@ def test_the_ablation_without_memory_differs_in_one_switch() -> None:
 
 
 def test_own_duties_without_an_actor_that_reads_them_are_refused() -> None:
-    with pytest.raises(UserError, match="own_duties=4 needs actor=trains-flat or two-trains: actor=compact reads"):
+    with pytest.raises(UserError, match="own_duties=4 needs actor=trains-flat: actor=compact reads beta alone"):
         load_config("paper", ["own_duties=4"])
     with pytest.raises(UserError, match="'own_duties' takes a whole number from 0 up to 64"):
         load_config("efficient-trains", ["actor=trains-flat", "own_duties=65"])

@@ -43,9 +43,6 @@ COLOURS = {
     "trains-slots": "#8b95a1",
     "trains-memory": "#7a1f3d",
     "trains-flat": "#c98aa0",
-    "two-trains": "#1d4ed8",
-    "two-trains-expected": "#6d8fe8",
-    "two-trains-flat": "#a9bdf0",
     "released": "#d08a1d",
 }
 

@@ -32,8 +32,8 @@ LEARNED = ("sea-dbs", "gs-only", "pm-only", "ddpg", "ppo")
 ONE_SLOT = ("dqn", "qr-dqn")  # where the action is one slot
 #: SEA-DBS that chooses among whole trains, and its ablations, in one configuration: where a pulse has a price.
 OF_TRAINS = ("trains", "trains-st", "trains-slots")
-#: The same where it is shown its own last duties, and without them, of five trains or two: again one configuration.
-WITH_MEMORY = ("trains-memory", "trains-flat", "two-trains", "two-trains-expected", "two-trains-flat")
+#: The same where it is shown its own last duties, and without them: again one configuration.
+WITH_MEMORY = ("trains-memory", "trains-flat")
 #: What they must beat: each of their trains alone, and one of the first five drawn by chance for each decision.
 TRAINS_ALONE = {f"train-{one.name}": one for one in (*TRAINS, ONE_GROUP[-1]) if one.name not in ("none", "130-hz")}
 BESIDE_TRAINS = (*TRAINS_ALONE, "random-trains")

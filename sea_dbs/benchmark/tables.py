@@ -41,8 +41,7 @@ BESIDE = {
     "other": "another plant's decisions",
 }
 
-# SEA-DBS, in slots and over trains, and a rule.
-OURS = ("sea-dbs", "trains", "trains-memory", "two-trains", "titration")
+OURS = ("sea-dbs", "trains", "trains-memory", "titration")  # SEA-DBS, in slots and over trains, and a rule
 
 
 @dataclass(frozen=True)
