@@ -26,7 +26,7 @@ TASK = "slots-130"
 FIRST = SEARCH + 8_000  # of the plants
 SEVERITIES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 STEPS = 10  # decisions of 1 s
-TRANSIENT = 2  # decisions that are not counted
+TRANSIENT = 2  # decisions that are not counted: 130 Hz takes one to settle, and P_beta is of a second
 
 Floats = NDArray[np.float64]
 
@@ -60,7 +60,7 @@ def picture(untreated: Floats, treated: Floats) -> bytes:
         lowest = min(DRIFTS[name].severity(1.0, t_s, 0.0) for t_s in np.linspace(0.0, 60.0, 601))
         names.setdefault(round(lowest, 3), []).append(name)
     for (lowest, those), linestyle in zip(names.items(), (":", "--"), strict=False):
-        label = f"lowest under drift={' and '.join(those)}"
+        label = f"lowest from 1 under drift={' and '.join(those)}"
         axes.axvline(lowest, color=style.NEUTRAL, linestyle=linestyle, label=label)
     axes.set_xlabel("severity (pd: 0 healthy, 1 parkinsonian)")
     axes.set_ylabel("P_beta")
@@ -89,8 +89,9 @@ def main() -> None:
     for severity, *rows in zip(SEVERITIES, *found.values(), strict=True):
         words = []
         for row in rows:
-            low, high = mean_interval(row) or (np.nan, np.nan)
-            words.append(f"{row.mean():.0f} ({low:.0f} to {high:.0f})")
+            interval = mean_interval(row)
+            assert interval is not None  # two plants or more
+            words.append(f"{row.mean():.0f} ({interval[0]:.0f} to {interval[1]:.0f})")
         print(f"severity {severity:<4g} untreated {words[0]}, 130 Hz {words[1]}")
     untreated, treated = (np.array(rows) for rows in found.values())
     atomic_write_bytes(given.out, picture(untreated, treated))

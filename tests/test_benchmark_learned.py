@@ -12,9 +12,9 @@ from envs.errors import UserError
 from sea_dbs.benchmark.course import courses
 from sea_dbs.benchmark.run import benchmark, run_jobs
 from sea_dbs.benchmark.schedule import Schedule
-from sea_dbs.benchmark.store import Store
+from sea_dbs.benchmark.store import RESULT, SERIES, Store
 from sea_dbs.benchmark.suites import Options, entries, play_of, train_of
-from sea_dbs.benchmark.work import run_job
+from sea_dbs.benchmark.work import _npz, run_job
 from sea_dbs.closed_loop import BLIND
 from sea_dbs.config import config_from_mapping
 from sea_dbs.reproduce import plan
@@ -90,20 +90,34 @@ def test_a_task_whose_policies_were_trained_on_another_has_no_curves_of_its_own(
 
 
 def test_a_task_that_drifts_is_drawn_second_by_second(tmp_path: Path) -> None:
-    options = Options(2, 2, 3, controllers=("always",), tasks=("drift", "healthy"))
+    options = Options(2, 2, 3, controllers=("always", "continuous"), tasks=("drift", "healthy"))
     benchmark("robust", options, tmp_path, here, quiet=True)
     cells, store = entries("robust", options), Store(tmp_path)
     found = courses(store, cells, "drift")
-    for name, rate in (("never", 0.0), ("always", 50.0)):
+    for name, rate in (("never", 0.0), ("always", 50.0), ("continuous", 130.0)):
         own = found["pulses a second"][name]
         assert own.steps.tolist() == [1.0, 2.0, 3.0]
         assert own.value.tolist() == [rate] * 3
     results = [store.result(cell.job) for cell in cells if (cell.task, cell.controller) == ("drift", "never")]
-    seeds = [np.mean(one["rows"]["own"]["measures"]["P_beta"]) for one in results]
-    np.testing.assert_allclose(found["P_beta"]["never"].value.mean(), np.mean(seeds), rtol=0.1)
+    whole = [np.mean(one["rows"]["own"]["measures"]["P_beta_all"]) for one in results]
+    np.testing.assert_allclose(found["P_beta"]["never"].value.mean(), np.mean(whole), rtol=1e-5)
     assert (tmp_path / "robust-drift-course.png").read_bytes().startswith(b"\x89PNG")
     assert courses(store, cells, "healthy") == {}
     assert not (tmp_path / "robust-healthy-course.png").exists()
+
+
+def test_a_course_stands_on_the_seeds_that_all_have_and_leaves_lost_plants_out(tmp_path: Path) -> None:
+    options = Options(2, 2, 3, controllers=("always",), tasks=("drift",))
+    cells, store = entries("robust", options), Store(tmp_path)
+    for cell in cells:
+        beta, pulses = np.full((2, 4), 400.0 + cell.seed), np.full((2, 3), 7)
+        beta[1], pulses[1] = np.nan, -1  # lost
+        if (cell.controller, cell.seed) != ("always", 1):
+            store.put(cell.job, {RESULT: b"{}", SERIES: _npz({"P_beta": beta, "pulses": pulses})})
+    found = courses(store, cells, "drift")
+    for name in ("never", "always"):
+        assert found["P_beta"][name].value.tolist() == [400.0] * 3
+        assert found["pulses a second"][name].value.tolist() == [7.0] * 3
 
 
 @pytest.mark.parametrize("figure", FIGURES)

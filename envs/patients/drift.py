@@ -29,8 +29,8 @@ class Impedance(BaseModel):
 class Disease(BaseModel):
     """Severity moves by ``change``, as a straight ramp: a dose of levodopa sets in (negative) or wears off.
 
-    Beta of the model is as high at a severity of 0.3 as at 1 and falls below it (docs/plant.md): a change that stops
-    there is none that a controller meets.
+    Beta of the model is as high at a severity of 0.3 as at 1 and falls below it (docs/plant.md): of a change that stops
+    there a controller meets next to nothing.
     """
 
     model_config = _FROZEN

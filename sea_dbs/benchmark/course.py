@@ -18,25 +18,38 @@ Values = NDArray[np.float64]
 
 
 def courses(store: Store, cells: Sequence[Entry], task: str) -> dict[str, dict[str, Curve]]:
-    """Measure -> controller -> its course over seconds, interquartile mean over seeds; empty where nothing drifts."""
+    """Measure -> controller -> its course over seconds, interquartile mean over seeds; empty where nothing drifts.
+
+    Of the seeds that every controller has finished, so that all curves stand on the same plants; of those, a
+    controller's own losses are left out.
+    """
     if find_task(task).config().drift == "none":
         return {}
-    finished: dict[str, list[Entry]] = {}
+    finished: dict[str, dict[int, Entry]] = {}
     for cell in cells:
         if cell.task == task and store.find(cell.job) is not None:
-            finished.setdefault(cell.controller, []).append(cell)
+            finished.setdefault(cell.controller, {})[cell.seed] = cell
+    runs = {name: {seed: _means(store.series(one.job)) for seed, one in own.items()} for name, own in finished.items()}
+    whole = [{seed for seed, run in own.items() if np.isfinite(run).all()} for own in runs.values()]
+    common = sorted(set.intersection(*whole)) if whole else []
     found: dict[str, dict[str, Curve]] = {"P_beta": {}, "pulses a second": {}}
-    for controller, own in finished.items():
-        decision_s = EnvConfig.model_validate(own[0].job.spec["world"]).decision_ms / 1000.0
-        runs = [_means(store.series(cell.job)) for cell in own]
-        seconds = np.arange(1, len(runs[0][0]) + 1, dtype=np.float64) * decision_s
-        found["P_beta"][controller] = curve(seconds, np.array([beta for beta, _ in runs]))
-        found["pulses a second"][controller] = curve(seconds, np.array([pulses for _, pulses in runs]) / decision_s)
+    if not common:
+        return {}
+    for controller, own in runs.items():
+        spec = finished[controller][common[0]].job.spec
+        beta, pulses = np.array([own[seed] for seed in common]).transpose(1, 0, 2)
+        # A controller with slots of its own decides less often, over the same time.
+        decision_s = spec["steps"] * EnvConfig.model_validate(spec["world"]).decision_ms / 1000.0 / beta.shape[1]
+        seconds = np.arange(1, beta.shape[1] + 1, dtype=np.float64) * decision_s
+        found["P_beta"][controller] = curve(seconds, beta)
+        found["pulses a second"][controller] = curve(seconds, pulses / decision_s)
     return found
 
 
-def _means(series: dict[str, Any]) -> tuple[Values, Values]:
-    """(P_beta, pulses) of each decision, mean over a seed's plants that were not lost."""
-    lost = (series["pulses"] < 0).any(axis=1)
-    beta = np.asarray(series["P_beta"], np.float64)[~lost, 1:]  # the first is the reset's
-    return beta.mean(axis=0), np.asarray(series["pulses"], np.float64)[~lost].mean(axis=0)
+def _means(series: dict[str, Any]) -> Values:
+    """P_beta and pulses of each decision, (2, steps): mean over a seed's plants that were not lost; nan without one."""
+    kept = (series["pulses"] >= 0).all(axis=1)
+    beta = np.asarray(series["P_beta"], np.float64)[:, 1:]  # the first is the reset's
+    both = np.array([beta[kept], np.asarray(series["pulses"], np.float64)[kept]])
+    means: Values = both.mean(axis=1) if kept.any() else np.full((2, beta.shape[1]), np.nan)
+    return means

@@ -131,9 +131,9 @@ def course(curves: Mapping[str, Mapping[str, Curve]], task: str) -> bytes:
     """What each controller does as its plants drift: measure -> controller -> curve over seconds. PNG bytes."""
     figure, axes = subplots(10.4, 4.2, 1, len(curves))
     for axis, (words, controllers) in zip(axes, curves.items(), strict=True):
-        for name, one in controllers.items():
-            colour = COLOURS.get(name, NEUTRAL)
-            axis.plot(one.steps, one.value, color=colour, label=name if axis is axes[0] else None)
+        for k, (name, one) in enumerate(controllers.items()):
+            colour, dashes = COLOURS.get(name, NEUTRAL), ("-", "--", ":")[k % 3]
+            axis.plot(one.steps, one.value, dashes, color=colour, label=name if axis is axes[0] else None)
             axis.fill_between(one.steps, one.low, one.high, color=colour, alpha=0.15, linewidth=0)
         axis.set_xlabel("time, s")
         axis.set_ylabel(words)
