@@ -134,3 +134,13 @@ def _amplitudes(controller: Controller, config: EnvConfig, n: int) -> Values:
     if isinstance(controller, SetsAmplitude):
         return controller.amplitude_uA_cm2
     return np.full(n, config.amplitude_uA_cm2)
+
+
+def listed(values: Values) -> list[float | None]:
+    """A value a plant, as JSON holds it; None where the plant was lost."""
+    return [None if np.isnan(value) else float(value) for value in values]
+
+
+def each_plant(values: Sequence[float | None]) -> Values:
+    """The inverse of `listed`: nan where a plant was lost."""
+    return np.array(values, np.float64)

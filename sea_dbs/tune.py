@@ -20,7 +20,17 @@ from sea_dbs.manifest import machine
 from sea_dbs.progress import progress
 from sea_dbs.seeds import BLOCK, search_seeds
 from sea_dbs.tasks import find_task
-from sea_dbs.trials import LANES, MOST_LOST, MakeVector, Trial, Values, make_vector, run_trials
+from sea_dbs.trials import (
+    LANES,
+    MOST_LOST,
+    MakeVector,
+    Trial,
+    Values,
+    each_plant,
+    listed,
+    make_vector,
+    run_trials,
+)
 
 PARTIAL = "trials.partial.json"
 FORMAT = 3  # of what it holds
@@ -210,11 +220,11 @@ def _kept(plan: TunePlan) -> dict[str, Any]:
 def _measured(trial: Trial) -> dict[str, Any]:
     return {
         "name": trial.name,
-        "P_beta": _listed(trial.beta),
-        "error": _listed(trial.error),
+        "P_beta": listed(trial.beta),
+        "error": listed(trial.error),
         "pulse_hz": _mean(trial.pulse_hz),
         "charge_percent_of_130Hz": 100.0 * _mean(trial.charge),
-        "reward": _listed(trial.reward),
+        "reward": listed(trial.reward),
     }
 
 
@@ -222,16 +232,6 @@ def _mean(values: Values) -> float:
     """Of the plants that were not lost; 0 where all were."""
     there = values[np.isfinite(values)]
     return float(there.mean()) if len(there) else 0.0
-
-
-def _listed(values: Values) -> list[float | None]:
-    """A value a plant; None where it was lost."""
-    return [None if np.isnan(value) else float(value) for value in values]
-
-
-def each_plant(values: Sequence[float | None]) -> Values:
-    """The inverse: nan where a plant was lost."""
-    return np.array(values, np.float64)
 
 
 def score(plan: TunePlan, untreated: dict[str, Any], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

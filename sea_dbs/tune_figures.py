@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from sea_dbs.report.style import CONTINUOUS, NEUTRAL, POLICY, PULSES, UNTREATED, drawing, png, subplots
-from sea_dbs.tune import each_plant
+from sea_dbs.trials import each_plant
 
 
 @drawing
