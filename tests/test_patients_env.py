@@ -209,7 +209,7 @@ def test_a_drift_of_severity_shows_in_untreated_beta(drift: str) -> None:
     """Beta is as high at a severity of 0.3 as at 1: a drift that stopped there is none that a controller meets."""
     seconds, lanes = 22, 8
     world = BasalGangliaVectorEnv(lanes, "paper", drift=drift, precision="float32", episode_steps=seconds)
-    _, info = world.reset(seed=list(range(lanes)))
+    world.reset(seed=list(range(lanes)))
     beta, severity = [], []
     for _ in range(seconds):
         info = world.step(np.zeros((lanes, 50), np.int8))[-1]

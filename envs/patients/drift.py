@@ -35,7 +35,7 @@ class Disease(BaseModel):
 
     model_config = _FROZEN
 
-    change: float = Field(-0.9, ge=-1.0, le=1.0)
+    change: float = Field(-0.9, ge=-1.0, le=1.0)  # of severity; ours: from 1 to where beta is lower (docs/plant.md)
     start_s: float = Field(10.0, ge=0.0)  # s
     ramp_s: float = Field(5.0, ge=0.0)  # s
 
@@ -52,7 +52,7 @@ class Circadian(BaseModel):
 
     model_config = _FROZEN
 
-    depth: float = Field(0.9, ge=0.0, le=1.0)
+    depth: float = Field(0.9, ge=0.0, le=1.0)  # of severity; ours, as `Disease.change`
     period_s: float = Field(20.0, gt=0.0)  # s, a compressed day
     phase: float | None = Field(None, ge=0.0, le=1.0)  # periods past the peak at t = 0; None: drawn at reset
 

@@ -1,4 +1,4 @@
-"""What happens second by second on a task whose plants drift: whether a controller follows the need."""
+"""What happens second by second on a task whose plants drift: whether a controller follows beta."""
 
 from __future__ import annotations
 
