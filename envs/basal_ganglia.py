@@ -67,7 +67,7 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         # samples that the observed windows (and slots) reach back
         self._history = self._window + (self._n_windows - 1) * self._stride
         if c.view != "trace":
-            self._history = max(self._history, round(c.n_obs * c.slot_ms / c.dt_ms))
+            self._history = max(self._history, round(c.slots_observed * c.slot_ms / c.dt_ms))
         self._plant_type = type(self).plant_type or plant_type(c.kernel, c.precision, c.measures)
         self.plant: AnyPlant | None = None
         self.spikes: NDArray[np.int64] = np.zeros((0, 2), dtype=np.int64)  # GPi spikes that the windows can hold
@@ -285,7 +285,7 @@ class BasalGangliaEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         (µA/cm²)²).
         """
         c = self.config
-        n = c.n_obs // 2 if c.view == "timing" else c.n_obs - 1
+        n = c.slots_observed
         edges = self._origin + slot_edges(c, self._step_count - n, n)
         lfp = self.lfp if c.obs == "lfp" else None
         seen = slot_rates(spikes, edges, c.dt_ms) / RATE_SCALE_HZ if lfp is None else lfp.slot_means(edges) / LFP_SCALE

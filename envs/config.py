@@ -108,6 +108,11 @@ class EnvConfig(AsBefore):
         """Samples that a decision brings: of beta, or of slots (`view`)."""
         return round(self.decision_ms / self.stride_ms) if self.view == "trace" else self.slots
 
+    @property
+    def slots_observed(self) -> int:
+        """Slots that an observation reaches back; none in view "trace"."""
+        return {"trace": 0, "slots": self.n_obs - 1, "timing": self.n_obs // 2}[self.view]
+
     @model_validator(mode="after")
     def _consistent(self) -> EnvConfig:
         check_dt(self.dt_ms)
@@ -115,7 +120,7 @@ class EnvConfig(AsBefore):
             raise UserError(f"precision {self.precision} needs the kernel 'fast': the reference kernel is float64")
         span = self.window_ms + (self.n_obs - 1) * self.stride_ms
         if self.view != "trace":
-            span = max(self.window_ms, self.n_obs * self.slot_ms)
+            span = max(self.window_ms, self.slots_observed * self.slot_ms)
             self._slots_fit()
         if self.stim_hz / self.gap_slots > MAX_PULSE_HZ:
             raise UserError(
@@ -136,7 +141,7 @@ class EnvConfig(AsBefore):
             )
         if span + self.dt_ms > self.settle_ms:
             raise UserError(
-                f"settle_ms is {self.settle_ms:g}: the first observation of {self.n_obs} windows needs over {span:g} ms"
+                f"settle_ms is {self.settle_ms:g}: the first observation of {self.n_obs} values needs over {span:g} ms"
             )
         new = self.decision_ms / self.stride_ms
         if self.view == "trace" and abs(new - round(new)) > 1e-9:

@@ -12,7 +12,7 @@ def input_of(config: TrainConfig) -> tuple[str, Normalisation]:
     """In words, and how a measured quantity becomes the input: input = quantity / divisor."""
     world = config.world()
     if world.view == "timing" and world.obs == "gpi":
-        slots = world.n_obs // 2
+        slots = world.slots_observed
         words = f"GPi rate / {RATE_SCALE_HZ:g} in each of the last {slots} slots, then 1 or 0 for a pulse in each"
         return words, Normalisation(quantity="mean rate of a GPi cell in a slot", unit="Hz", divisor=RATE_SCALE_HZ)
     own = ""

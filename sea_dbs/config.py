@@ -22,7 +22,9 @@ from sea_dbs.variants import expand_variant, variant_of
 
 Preset = Literal["paper", "paper-released", "realtime", "paper-30", "pattern", "timing"]
 Learner = Literal["sea-dbs", "ppo", "dqn", "qr-dqn", "evolution"]
-ActorName = Literal["compact", "small", "tiny", "linear", "gated", "paper", "recurrent", "trains", "trains-flat"]
+ActorName = Literal[
+    "compact", "small", "tiny", "linear", "gated", "relative", "paper", "recurrent", "trains", "trains-flat"
+]
 CriticTarget = Literal["printed", "mean", "none"]
 Exploration = Literal["gumbel", "epsilon"]
 WarmupActions = Literal["uniform-duty", "bernoulli"]
@@ -67,6 +69,9 @@ EVOLUTION_KEYS = (
     "population",
     "candidate_plants",
     "healthy_plants",
+    "milder_plants",
+    "milder_pd",
+    "gate_hz",
     "candidate_s",
     "sigma_0",
 )
@@ -160,6 +165,9 @@ class TrainConfig(AsBefore):
     population: int = Field(16, ge=4, le=1024)  # candidates a generation
     candidate_plants: int = Field(6, ge=1, le=64)  # on which each candidate of a generation is judged
     healthy_plants: int = Field(2, ge=0, le=64)  # and healthy ones, on which its pulses are counted
+    milder_plants: int = Field(0, ge=0, le=64)  # and of a milder disease, judged as the others
+    milder_pd: float = Field(0.1, ge=0, le=1)  # their severity; 0.1: where drift=disease ends
+    gate_hz: float = Field(25.7, ge=0, le=100)  # actor=relative: GPi spikes a second a cell above which it may pulse
     candidate_s: float = Field(6.0, ge=3, le=600)  # s on each plant; the first is not judged
     sigma_0: float = Field(0.1, gt=0, le=10)  # first standard deviation of a candidate's numbers
 
@@ -202,6 +210,10 @@ class TrainConfig(AsBefore):
     def sha256(self) -> str:
         """Hash of all values that the run's learner reads: equal configs, equal hash."""
         unread = set() if self.learner == "evolution" else set(EVOLUTION_KEYS)
+        if self.milder_plants == 0:  # as a search of before there were any
+            unread |= {"milder_plants", "milder_pd"}
+        if self.actor != "relative":
+            unread |= {"gate_hz"}
         if self.learner != "evolution":  # where these change nothing, a run of before there were any keeps its hash
             unread |= {key for key in ("steps_per_update", "gap_slots") if getattr(self, key) == 1}
         if self.actor_gradient == "straight-through":

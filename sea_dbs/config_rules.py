@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from sea_dbs.pulse_trains import BANKS
 from sea_dbs.seeds import BLOCK
 
+SEARCHED = ("linear", "gated", "relative")  # actors of learner=evolution
+
 if TYPE_CHECKING:
     from sea_dbs.config import TrainConfig
 
@@ -42,15 +44,16 @@ def check_together(config: TrainConfig) -> None:
         raise ValueError(
             f"own_duties={config.own_duties} needs actor=trains-flat: actor={config.actor} reads beta alone"
         )
-    if config.learner == "evolution" and (config.actor not in ("linear", "gated") or config.preset != "timing"):
+    if config.learner == "evolution" and (config.actor not in SEARCHED or config.preset != "timing"):
         raise ValueError(
-            f"learner=evolution searches actor=linear or gated of preset=timing, not {config.actor} of {config.preset}"
+            f"learner=evolution searches actor={', '.join(SEARCHED[:-1])} or {SEARCHED[-1]} of preset=timing, not "
+            f"{config.actor} of {config.preset}"
         )
-    plants = config.candidate_plants + config.healthy_plants
+    plants = config.candidate_plants + config.milder_plants + config.healthy_plants
     if config.learner == "evolution" and config.generations * plants > BLOCK:
         raise ValueError(
-            f"generations={config.generations} of {plants} plants (candidate_plants and healthy_plants) would meet "
-            f"plants twice: at most {BLOCK} plants are there"
+            f"generations={config.generations} of {plants} plants (candidate_plants, milder_plants and healthy_plants) "
+            f"would meet plants twice: at most {BLOCK} plants are there"
         )
     if config.learner not in ("sea-dbs", "evolution") and config.actor != "compact":
         raise ValueError(f"learner={config.learner} has the network of actor=compact, not of actor={config.actor}")

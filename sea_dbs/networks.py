@@ -179,6 +179,26 @@ class GatedActor(nn.Module):
         return cast(Tensor, self.head(self.hidden(seen)).reshape(-1, self.slots, 2))
 
 
+class RelativeActor(nn.Module):
+    """A linear map of what is seen relative to a long mean of it says when, the mean itself says whether.
+
+    (n, n_obs) -> (n, slots, 2). The first layer makes the map's value (two signs of it) and the mean, the second takes
+    the mean off the value and compares it with a threshold; then as `GatedActor`. A layer of its own keeps the mean's
+    many small weights apart from the map's, which INT8 would round them away with. What `sea_dbs.evolution` searches
+    with ``actor=relative``.
+    """
+
+    def __init__(self, n_obs: int, slots: int) -> None:
+        super().__init__()
+        self.slots = slots
+        self.hidden = nn.Sequential(nn.Linear(n_obs, 3 * slots), nn.ReLU(), nn.Linear(3 * slots, 3 * slots), nn.ReLU())
+        self.head = nn.Linear(3 * slots, 2 * slots)
+
+    def forward(self, observation: Tensor) -> Tensor:
+        seen = observation.to(self.head.weight.dtype)
+        return cast(Tensor, self.head(self.hidden(seen)).reshape(-1, self.slots, 2))
+
+
 class StateActionNetwork(nn.Module):
     """A number for a state and an action: the critic Q(s, a), and the reward model f(s, a) of Eq. 8. -> (n,).
 
@@ -266,6 +286,7 @@ ACTORS: dict[str, Callable[[int, int], nn.Module]] = {
     "linear": LinearActor,
     "paper": PaperActor,
     "recurrent": RecurrentActor,
+    "relative": RelativeActor,
     "small": SmallActor,
     "tiny": TinyActor,
     "trains": TrainsActor,

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from envs import make_env
@@ -18,9 +20,9 @@ from envs.errors import UserError
 from sea_dbs import checkpoint
 from sea_dbs.config import load_config
 from sea_dbs.controllers import TorchPolicy
+from sea_dbs.evolution.actors import actor_of, relative_actor_of
 from sea_dbs.evolution.kernels import RATE_CENTRE, Candidates
 from sea_dbs.evolution.plants import World
-from sea_dbs.evolution.run import actor_of
 from sea_dbs.evolution.search import BUDGET_PRICE, Evolution
 from sea_dbs.rollout import begin, rollout
 from sea_dbs.runlog import METRICS, RunLog, read_metrics
@@ -35,6 +37,38 @@ def candidate(hz: float = 45.0) -> tuple[Candidates, NDArray[np.float64]]:
     found = Candidates(config.n_obs, config.slot_ms, gated=False)
     values = found.regular(hz) + np.random.default_rng(3).normal(0.0, 0.4, found.size)
     return found, found.weights(values)
+
+
+def test_a_lane_of_the_search_is_the_environment_for_a_policy_that_reads_relative_to_a_long_mean() -> None:
+    """Its network, which has the mean in a layer of its own, decides as the two maps that are searched."""
+    config = env_config("timing", n_obs=1140, episode_steps=1110)
+    made = Candidates(config.n_obs, config.slot_ms, gated=False, relative=True)
+    values = made.groups(14, 26.0, config.gap_slots) + np.random.default_rng(3).normal(0.0, 0.3, made.size)
+    gate_hz = 39.0  # closes now and then
+    world = World(config, 3.0)
+    found, free = (world.play(made.weights(values)[None], [SEED], gate) for gate in (made.above(gate_hz), None))
+    assert 0.0 < found.pulse_hz[0, 0] < 0.95 * free.pulse_hz[0, 0]
+    policy = TorchPolicy(relative_actor_of(made, values, gate_hz), {"n_obs": config.n_obs, "slots": 1})
+    env = make_env("timing", n_obs=1140, episode_steps=1110)
+    start = begin([env], [SEED])
+    policy.init_state(1)
+    given = sum(step.infos[0]["pulses"] for step in rollout([env], policy, 1110, start=start))
+    assert given == pytest.approx(3.0 * found.pulse_hz[0, 0])
+
+
+@given(shift=st.floats(-0.3, 0.3), seed=st.integers(0, 1000))
+def test_a_plants_own_mean_tells_a_relative_policy_nothing_of_the_moment(shift: float, seed: int) -> None:
+    """But it does tell whether to pulse at all."""
+    made = Candidates(1140, 1000.0 / 370.0, gated=False, relative=True)
+    rng = np.random.default_rng(seed)
+    weights = made.weights(rng.normal(0.0, 1.0, made.size))
+    seen = np.concatenate([rng.uniform(0.2, 0.5, 570), rng.random(570) < 0.07])
+    moved = seen + np.r_[np.full(570, shift), np.zeros(570)]
+    assert moved @ weights[:-1] == pytest.approx(seen @ weights[:-1], abs=1e-9)
+    gate = made.above(25.0)
+    assert (moved - seen) @ gate[:-1] == pytest.approx(shift)
+    still = np.r_[np.full(570, 0.26), np.zeros(570)]
+    assert still @ gate[:-1] + gate[-1] == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize("behind", [False, True])
@@ -199,6 +233,23 @@ def test_costs_count_pulses_above_the_budget_and_on_healthy_plants() -> None:
     assert not free.healthy_hz.any()
 
 
+def test_plants_of_a_milder_disease_count_as_the_others_do() -> None:
+    chosen = tiny(actor="relative", n_obs=1140, gate_hz=0, milder_plants=1, healthy_plants=0, pulse_budget_hz=20)
+    first, again = next(Evolution(chosen).generations()), Evolution(chosen)
+    weights = again.candidates.weights(np.stack(again._ask()))
+    plants = [training_seed(0, k) for k in range(3)]
+    cost = np.zeros(4)
+    for pd, seeds in ((1.0, plants[:2]), (0.1, plants[2:])):
+        world = World(chosen.world(pd=pd, precision="float32"), 3.0)
+        done = world.play(weights, seeds)
+        percent = 100.0 * (done.beta / world.untreated(seeds)).mean(axis=1)
+        cost += len(seeds) / 3.0 * (percent + BUDGET_PRICE * np.maximum(0.0, done.pulse_hz.mean(axis=1) - 20.0))
+    assert first.cost == pytest.approx(cost)
+    assert chosen.sha256() != chosen.model_copy(update={"milder_pd": 0.2}).sha256()
+    plain = tiny()
+    assert plain.sha256() == plain.model_copy(update={"milder_pd": 0.2, "gate_hz": 30.0}).sha256()
+
+
 def test_a_weight_on_the_rate_leaves_the_untreated_mean_alone() -> None:
     found = Candidates(480, 1000.0 / 370.0)
     candidate = np.zeros(found.size)
@@ -239,10 +290,11 @@ def test_metrics_say_what_a_generation_did(run: Path) -> None:
 @pytest.mark.parametrize(
     ("given_", "sentence"),
     [
-        (["preset=paper"], "searches actor=linear or gated of preset=timing, not linear of paper"),
+        (["preset=paper"], "searches actor=linear, gated or relative of preset=timing, not linear of paper"),
         (["actor=compact"], "not compact of timing"),
         (["population=3"], "from 4 up to 1024"),
         (["candidate_s=2"], "from 3 up to 600"),
+        (["gate_hz=-1"], "gate_hz"),
         (["generations=1300"], "of 8 plants .* would meet plants twice: at most 10000"),
     ],
 )

@@ -84,6 +84,7 @@ def test_the_observation_is_the_rate_of_each_slot() -> None:
     [
         ({"gap_slots": 1}, "up to 370 Hz: at most 185 Hz"),
         ({"n_obs": 481}, "even n_obs"),
+        ({"n_obs": 1482}, "settle_ms is 2000: the first observation of 1482 values needs over 2002.7"),
         ({"noise_sd": 0.1}, "noise_sd 0"),
         ({"slots": 2}, "needs slots 1"),
         ({"reward_signal": "mean"}, "allowed is 'newest'"),

@@ -90,7 +90,7 @@ def settled_steps(config: EnvConfig) -> int:
     """Decisions until the observation holds nothing of the time before the first one."""
     span = config.window_ms + (config.n_obs - 1) * config.stride_ms
     if config.view != "trace":
-        span = max(config.window_ms, config.n_obs * config.slot_ms)
+        span = max(config.window_ms, config.slots_observed * config.slot_ms)
     return math.ceil(span / config.decision_ms - 1e-9)
 
 

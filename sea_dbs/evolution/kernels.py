@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.errors import UserError
+from envs.signals import RATE_SCALE_HZ
 
 # All values are ours: from one slot to the length of the filter, and from below the beta band (13-35 Hz) to above it.
 RATE_DECAYS_MS = (3.0, 10.0, 30.0, 100.0, 300.0)  # ms, of the GPi's rate
@@ -57,11 +58,12 @@ class Candidates:
         n_obs: observed values.
         slot_ms: length of a slot (ms).
         gated: trains begin at a policy that is silent where the GPi's rate is a healthy one.
+        relative: the rate counts as its difference from `long_mean`, so that the plant's own mean tells nothing.
     """
 
-    def __init__(self, n_obs: int, slot_ms: float, *, gated: bool = True) -> None:
+    def __init__(self, n_obs: int, slot_ms: float, *, gated: bool = True, relative: bool = False) -> None:
         half = n_obs // 2
-        self.slot_ms, self.gated = slot_ms, gated
+        self.slot_ms, self.gated, self.relative = slot_ms, gated, relative
         self._rate, self._rate_norms = basis(half, slot_ms, RATE_DECAYS_MS, RATE_HZ, RATE_DAMPING_MS)
         self._pulse, self._pulse_norms = basis(half, slot_ms, PULSE_DECAYS_MS, PULSE_HZ, PULSE_DAMPING_MS)
 
@@ -74,12 +76,29 @@ class Candidates:
         """(..., size) -> (..., n_obs + 1): a weight for each observed value, and the bias; a pulse where it is > 0.
 
         A candidate's own bias holds at the rate of `RATE_CENTRE`, so that a weight on the rate leaves an untreated
-        plant's mean alone and tells a healthy plant's from it.
+        plant's mean alone and tells a healthy plant's from it; with ``relative`` on every plant.
         """
-        cut = len(self._rate)
-        rate, pulse = candidate[..., :cut] @ self._rate, candidate[..., cut:-1] @ self._pulse
+        rate, pulse = self.filters(candidate)
+        if self.relative:
+            rate_less = rate.sum(axis=-1, keepdims=True) * self.long_mean()
+            when: Floats = np.concatenate([rate, pulse], axis=-1) - rate_less
+            return np.concatenate([when, candidate[..., -1:]], axis=-1)
         bias = candidate[..., -1:] - RATE_CENTRE * rate.sum(axis=-1, keepdims=True)
         return np.concatenate([rate, pulse, bias], axis=-1)
+
+    def filters(self, candidate: Floats) -> tuple[Floats, Floats]:
+        """(..., size) -> a weight for each slot's rate, and one for the pulse in it, (..., n_obs / 2) each."""
+        cut = len(self._rate)
+        return candidate[..., :cut] @ self._rate, candidate[..., cut:-1] @ self._pulse
+
+    def long_mean(self) -> Floats:
+        """Weights, (n_obs,), of the GPi's mean rate over all that is seen, less what regular pulses would add.
+
+        Pulses in groups add half as much again (docs/timing.md): what is above a threshold stays there more easily.
+        """
+        n = len(self._rate[0])
+        a_pulse = RATE_A_PULSE * 1000.0 / self.slot_ms
+        return np.concatenate([np.full(n, 1.0 / n), np.full(n, -a_pulse / n)])
 
     def regular(self, hz: float) -> Floats:
         """A candidate that keeps this rate or up to a seventh less (a pulse comes in the slot after it is due); less
@@ -126,6 +145,10 @@ class Candidates:
         pulse = np.array([*EARLIER_PULSE_DECAYS, 0.0, *EARLIER_PULSES]) * self._pulse_norms
         bias = EARLIER_BIAS + RATE_CENTRE * (rate @ self._rate).sum()
         return np.concatenate([rate, pulse, [bias]])
+
+    def above(self, hz: float) -> Floats:
+        """Weights as `weights` gives them, (n_obs + 1,), above 0 where `long_mean` is above this many Hz a cell."""
+        return np.append(self.long_mean(), -hz / RATE_SCALE_HZ)
 
     def gate(self) -> Floats:
         """Weights as `weights` gives them, (n_obs + 1,), above 0 where the GPi's rate is none of a healthy plant.

@@ -5,19 +5,18 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from envs.errors import UserError
 from sea_dbs import checkpoint
 from sea_dbs.config import TrainConfig
+from sea_dbs.evolution.actors import found
 from sea_dbs.evolution.search import Evolution, Generation
 from sea_dbs.files import atomic_write_bytes
-from sea_dbs.networks import GatedActor, LinearActor
 from sea_dbs.runlog import RunLog, read_metrics
 
 PICTURE = "search.png"
@@ -43,7 +42,7 @@ def evolve(config: TrainConfig, run: Path, *, quiet: bool) -> tuple[nn.Module, i
             _save(run, config, search, time.monotonic() - began)
     _save(run, config, search, time.monotonic() - began)
     _draw(run, search)
-    return actor_of(search.weights(), search.gate), total, time.monotonic() - began
+    return found(search), total, time.monotonic() - began
 
 
 def _draw(run: Path, search: Evolution) -> None:
@@ -59,31 +58,6 @@ def _draw(run: Path, search: Evolution) -> None:
         sys.stderr.write(f"no picture: {error}\n")
         return
     atomic_write_bytes(run / PICTURE, picture)
-
-
-def actor_of(weights: NDArray[np.float64], gate: NDArray[np.float64] | None = None) -> LinearActor | GatedActor:
-    """The linear policy with these weights, (n_obs + 1,), behind a gate where there is one: "no pulse" stands at 0."""
-    if gate is not None:
-        return _gated(weights, gate)
-    actor = LinearActor(len(weights) - 1, 1)
-    with torch.no_grad():
-        actor.head.weight.zero_()
-        actor.head.bias.zero_()
-        actor.head.weight[1] = torch.from_numpy(weights[:-1])
-        actor.head.bias[1] = float(weights[-1])
-    return actor.eval()
-
-
-def _gated(when: NDArray[np.float64], whether: NDArray[np.float64]) -> GatedActor:
-    actor = GatedActor(len(when) - 1, 1)
-    layer = cast(nn.Linear, actor.hidden[0])
-    with torch.no_grad():
-        for row, weights in enumerate((when, -when, when - whether)):
-            layer.weight[row] = torch.from_numpy(weights[:-1])
-            layer.bias[row] = float(weights[-1])
-        actor.head.bias.zero_()
-        actor.head.weight.copy_(torch.tensor([[0.0, 0.0, 0.0], [1.0, -1.0, -1.0]]))
-    return actor.eval()
 
 
 def _save(run: Path, config: TrainConfig, search: Evolution, wall_s: float) -> None:

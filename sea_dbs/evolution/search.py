@@ -1,8 +1,8 @@
 """The search itself: CMA-ES over candidates, each judged on plants that its generation alone meets.
 
-Cost: P_beta in per cent of untreated, a price for each pulse a second above the budget, and one for each pulse a second
-on healthy plants, which need none. What a generation's costs were is all that a stopped search needs: asking and
-telling again repeats it.
+Cost: P_beta in per cent of untreated, a price for each pulse a second above the budget (both also on plants of a milder
+disease, where there are any), and one for each pulse a second on healthy plants, which need none. What a generation's
+costs were is all that a stopped search needs: asking and telling again repeats it.
 """
 
 from __future__ import annotations
@@ -30,12 +30,22 @@ class Generation(NamedTuple):
     """What a generation did, a value a candidate."""
 
     number: int  # from 0
-    beta_percent: Floats  # P_beta, % of untreated: mean over its plants
+    beta_percent: Floats  # P_beta, % of untreated: mean over its plants, without those of a milder disease
     beta: Floats  # mean P_beta (spikes²/s²)
     pulse_hz: Floats
     healthy_hz: Floats  # pulses a second on healthy plants; 0 where none are met, nan where all diverged
     cost: Floats
     diverged: int  # trials whose plant diverged, left out of the means
+
+
+class _Judged(NamedTuple):
+    """Of each candidate on plants of one severity, means over them; ``diverged``: trials that are left out."""
+
+    percent: Floats  # P_beta, % of untreated
+    beta: Floats
+    hz: Floats  # pulses a second
+    cost: Floats  # percent, and the price of pulses above the budget
+    diverged: int
 
 
 def begin(candidates: Candidates, config: TrainConfig, gap_slots: int) -> Floats:
@@ -63,11 +73,17 @@ class Evolution:
         self.world = World(world, config.candidate_s)
         self.healthy = World(world.model_copy(update={"pd": 0.0}), HEALTHY_S)
         self.gate: Floats | None = None
+        self.milder = World(world.model_copy(update={"pd": config.milder_pd}), config.candidate_s)
         self.candidates = Candidates(
-            world.n_obs, world.slot_ms, gated=config.actor == "linear" and config.healthy_plants > 0
+            world.n_obs,
+            world.slot_ms,
+            gated=config.actor == "linear" and config.healthy_plants > 0,
+            relative=config.actor == "relative",
         )
         if config.actor == "gated":
             self.gate = self.candidates.gate()
+        if config.actor == "relative":
+            self.gate = self.candidates.above(config.gate_hz)
         self._strategy = CMA(
             mean=begin(self.candidates, config, world.gap_slots),
             sigma=config.sigma_0,
@@ -81,33 +97,51 @@ class Evolution:
     @property
     def steps_a_generation(self) -> int:
         """Environment steps of a generation."""
-        slots = self.config.candidate_plants * self.world.n_slots + self.config.healthy_plants * self.healthy.n_slots
+        judged = self.config.candidate_plants + self.config.milder_plants
+        slots = judged * self.world.n_slots + self.config.healthy_plants * self.healthy.n_slots
         return self.config.population * slots
 
     def generations(self) -> Iterator[Generation]:
         """Run to the end; yields each generation after the strategy has learnt from it."""
         while len(self.costs) < self.config.generations:
-            number, n, sound = len(self.costs), self.config.candidate_plants, self.config.healthy_plants
-            first = number * (n + sound)
-            seeds = [training_seed(self.config.seed, first + k) for k in range(n + sound)]
+            number, ill, milder, sound = len(self.costs), *self._plants()
+            first = number * (ill + milder + sound)
+            seeds = [training_seed(self.config.seed, first + k) for k in range(ill + milder + sound)]
             candidates = self._ask()
             weights = self.candidates.weights(np.stack(candidates))
-            untreated = self.world.untreated(seeds[:n])
-            done = self.world.play(weights, seeds[:n], self.gate)
-            percent, beta, hz = (_means(one) for one in (100.0 * done.beta / untreated, done.beta, done.pulse_hz))
-            healthy, lost = np.zeros(len(candidates)), 0
+            judged = self._judge(self.world, weights, seeds[:ill])
+            cost, lost = judged.cost, judged.diverged
+            if milder:
+                those = self._judge(self.milder, weights, seeds[ill : ill + milder])
+                cost, lost = (ill * cost + milder * those.cost) / (ill + milder), lost + those.diverged
+            healthy = np.zeros(len(candidates))
             if sound:
-                told = self.healthy.play(weights, seeds[n:], self.gate).pulse_hz
-                healthy, lost = _means(told), int(np.isnan(told).sum())
-            over = np.maximum(0.0, hz - self.config.pulse_budget_hz)
-            cost = percent + BUDGET_PRICE * over + self.config.healthy_price * healthy
-            cost = np.nan_to_num(cost, nan=ALL_DIVERGED)
+                told = self.healthy.play(weights, seeds[ill + milder :], self.gate).pulse_hz
+                healthy, lost = _means(told), lost + int(np.isnan(told).sum())
+            cost = np.nan_to_num(cost + self.config.healthy_price * healthy, nan=ALL_DIVERGED)
             self._tell(candidates, cost)
-            yield Generation(number, percent, beta, hz, healthy, cost, int(np.isnan(done.beta).sum()) + lost)
+            yield Generation(number, judged.percent, judged.beta, judged.hz, healthy, cost, lost)
+
+    def _judge(self, world: World, weights: Floats, seeds: Sequence[int]) -> _Judged:
+        """What each candidate does on these plants, and what that costs."""
+        untreated = world.untreated(seeds)
+        done = world.play(weights, seeds, self.gate)
+        percent, beta, hz = (_means(one) for one in (100.0 * done.beta / untreated, done.beta, done.pulse_hz))
+        over = np.maximum(0.0, hz - self.config.pulse_budget_hz)
+        return _Judged(percent, beta, hz, percent + BUDGET_PRICE * over, int(np.isnan(done.beta).sum()))
+
+    def _plants(self) -> tuple[int, int, int]:
+        """Of a generation: parkinsonian, with a milder disease, healthy."""
+        return self.config.candidate_plants, self.config.milder_plants, self.config.healthy_plants
 
     def weights(self) -> Floats:
         """The policy that the search stands at: a weight for each observed value, and the bias."""
-        return self.candidates.weights(np.asarray(self._strategy.mean))
+        return self.candidates.weights(self.mean)
+
+    @property
+    def mean(self) -> Floats:
+        """The candidate that the search stands at."""
+        return np.asarray(self._strategy.mean)
 
     def _ask(self) -> list[Floats]:
         return [self._strategy.ask() for _ in range(self.config.population)]
