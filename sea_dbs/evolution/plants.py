@@ -6,7 +6,7 @@ for the spectra of every slot, which only rewards need.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,12 +22,14 @@ from envs.plant.inputs import SmcRenewal
 from envs.plant.state import Network, draw_network
 from envs.signals import RATE_SCALE_HZ
 from envs.slots import slot_edges
+from sea_dbs.controllers import Controller
 
 STEP_MS = 100.0  # ms between two windows of the mean beta
 TRANSIENT_MS = 1000.0  # ms at the start that no window holds: the first pulses still change the network
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 
 class Settled(NamedTuple):
@@ -85,13 +87,28 @@ class World:
 
         With a gate, (n_obs + 1,), all of them pulse only where it is above 0 too.
         """
+        own = np.repeat(weights, len(seeds), axis=0)
+
+        def decide(seen: Floats) -> Bools:
+            wanted = np.einsum("ij,ij->i", seen, own[:, :-1]) + own[:, -1] > 0.0
+            return np.asarray(wanted if gate is None else wanted & (seen @ gate[:-1] + gate[-1] > 0.0))
+
+        return self._lockstep(decide, len(weights), seeds)
+
+    def follow(self, controller: Controller, seeds: Sequence[int]) -> Outcome:
+        """Any policy of one bit, on the plants of these seeds: `Outcome` of one policy."""
+        controller.init_state(len(seeds))
+        return self._lockstep(lambda seen: controller.act(seen.astype(np.float32))[:, 0] > 0, 1, seeds)
+
+    def _lockstep(self, decide: Callable[[Floats], Bools], policies: int, seeds: Sequence[int]) -> Outcome:
+        """``decide`` is asked at each slot for all lanes, (lanes, n_obs) -> (lanes,): policy after policy, each on all
+        plants."""
         c, plants = self.config, self.settle(seeds)
-        lanes = [(policy, plant) for policy in range(len(weights)) for plant in range(len(plants))]
+        lanes = [(policy, plant) for policy in range(policies) for plant in range(len(plants))]
         batch = BatchPlant([plants[plant].network for _, plant in lanes], c.dt_ms, c.precision)
         for i, (_, plant) in enumerate(lanes):
             batch.put(i, plants[plant].network, plants[plant].state)
         origins = [batch.sample_of(i) for i in range(len(lanes))]
-        own = np.array([weights[policy] for policy, _ in lanes])
         smc, whose = np.stack([one.smc for one in plants]), np.array([plant for _, plant in lanes])
         rates = np.zeros((len(lanes), self.half + self.n_slots))
         pulses = np.zeros_like(rates)
@@ -101,11 +118,8 @@ class World:
         alive = np.ones(len(lanes), np.bool_)
         for t in range(self.n_slots):
             seen = np.concatenate([rates[:, t : t + self.half], pulses[:, t : t + self.half]], axis=1)
-            wanted = np.einsum("ij,ij->i", seen, own[:, :-1]) + own[:, -1] > 0.0
-            if gate is not None:
-                wanted &= seen @ gate[:-1] + gate[-1] > 0.0
             free = ~pulses[:, max(0, self.half + t - c.gap_slots + 1) : self.half + t].any(axis=1)
-            pulses[:, self.half + t] = wanted & free
+            pulses[:, self.half + t] = decide(seen) & free
             first, end = int(self.edges[t]), int(self.edges[t + 1])
             current = np.zeros((len(lanes), end - first))
             current[:, :width] = pulses[:, self.half + t, None] * c.amplitude_uA_cm2
@@ -121,7 +135,7 @@ class World:
             for i, record in enumerate(records):
                 spikes[i].append(record.gpi_spikes)
             rates[:, self.half + t] = [len(record.gpi_spikes) / bins for record in records]
-        shape = (len(weights), len(plants))
+        shape = (policies, len(plants))
         played = [np.concatenate(one) - np.array([origin, 0]) for one, origin in zip(spikes, origins, strict=True)]
         beta = np.array([self._beta(one) if good else np.nan for one, good in zip(played, alive, strict=True)])
         hz = pulses.sum(axis=1) * c.stim_hz / self.n_slots
