@@ -167,7 +167,7 @@ class TrainConfig(AsBefore):
     healthy_plants: int = Field(2, ge=0, le=64)  # and healthy ones, on which its pulses are counted
     milder_plants: int = Field(0, ge=0, le=64)  # and of a milder disease, judged as the others
     milder_pd: float = Field(0.1, ge=0, le=1)  # their severity; 0.1: where drift=disease ends
-    gate_hz: float = Field(25.7, ge=0, le=100)  # actor=relative: GPi spikes a second a cell above which it may pulse
+    gate_hz: float = Field(26.3, ge=0, le=100)  # actor=relative: GPi spikes a second a cell above which it may pulse
     candidate_s: float = Field(6.0, ge=3, le=600)  # s on each plant; the first is not judged
     sigma_0: float = Field(0.1, gt=0, le=10)  # first standard deviation of a candidate's numbers
 

@@ -9,9 +9,12 @@ from sea_dbs.config import TrainConfig, load_config
 SEED = 11
 
 
-def tiny(**more: Any) -> TrainConfig:
-    """A search of three generations of four candidates."""
-    small = {
+def small(**more: Any) -> list[str]:
+    """Settings of a search of three generations of four candidates, of a plain linear policy."""
+    values = {
+        "actor": "linear",
+        "n_obs": 480,
+        "milder_plants": 0,
         "pulse_budget_hz": 45.5,
         "group_pulses": 22,
         "generations": 3,
@@ -21,4 +24,9 @@ def tiny(**more: Any) -> TrainConfig:
         "healthy_plants": 1,
         **more,
     }
-    return load_config("timing-26", [f"{key}={value}" for key, value in small.items()])
+    return [f"{key}={value}" for key, value in values.items()]
+
+
+def tiny(**more: Any) -> TrainConfig:
+    """The configuration of such a search."""
+    return load_config("timing-26", small(**more))

@@ -28,7 +28,7 @@ from sea_dbs.rollout import begin, rollout
 from sea_dbs.runlog import METRICS, RunLog, read_metrics
 from sea_dbs.seeds import training_seed
 from sea_dbs.train import train
-from tests.evolution_tools import SEED, tiny
+from tests.evolution_tools import SEED, small, tiny
 
 
 def candidate(hz: float = 45.0) -> tuple[Candidates, NDArray[np.float64]]:
@@ -195,9 +195,8 @@ def test_a_stopped_search_goes_on_as_if_nothing_had_happened(tmp_path: Path, mon
 
 def test_a_killed_search_loses_a_generation_at_most(tmp_path: Path) -> None:
     """kill -9 of the command, as soon as a first generation is kept."""
-    settings_ = ["generations=4", "population=4", "candidate_plants=2", "candidate_s=3", "healthy_plants=1"]
-    settings_ += ["pulse_budget_hz=45.5", "group_pulses=22"]
-    arguments = ["train", "--config", "timing-26", *settings_, "--out", str(tmp_path / "killed")]
+    settings_ = {"generations": 4, "actor": "relative", "n_obs": 1140, "milder_plants": 1, "healthy_plants": 0}
+    arguments = ["train", "--config", "timing-26", *small(**settings_), "--out", str(tmp_path / "killed")]
     command = [sys.executable, "-c", "from sea_dbs.cli import main; main()", *arguments]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     end = time.monotonic() + 150.0
@@ -209,8 +208,8 @@ def test_a_killed_search_loses_a_generation_at_most(tmp_path: Path) -> None:
     assert 1 <= kept <= 4
     again = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
-    train(tiny(generations=4), tmp_path / "whole", quiet=True)
-    for name in ("head.weight", "head.bias"):
+    train(tiny(**settings_), tmp_path / "whole", quiet=True)
+    for name in ("hidden.0.weight", "hidden.2.weight", "hidden.2.bias"):
         a, b = (checkpoint.read_policy(tmp_path / run)[0].state_dict()[name] for run in ("killed", "whole"))
         assert (a == b).all()
 
@@ -290,12 +289,12 @@ def test_metrics_say_what_a_generation_did(run: Path) -> None:
 @pytest.mark.parametrize(
     ("given_", "sentence"),
     [
-        (["preset=paper"], "searches actor=linear, gated or relative of preset=timing, not linear of paper"),
+        (["preset=paper"], "searches actor=linear, gated or relative of preset=timing, not relative of paper"),
         (["actor=compact"], "not compact of timing"),
         (["population=3"], "from 4 up to 1024"),
         (["candidate_s=2"], "from 3 up to 600"),
         (["gate_hz=-1"], "gate_hz"),
-        (["generations=1300"], "of 8 plants .* would meet plants twice: at most 10000"),
+        (["generations=1430"], "of 7 plants .* would meet plants twice: at most 10000"),
     ],
 )
 def test_settings_that_do_not_fit_are_one_sentence(given_: list[str], sentence: str) -> None:

@@ -82,8 +82,6 @@ class Evolution:
         )
         if config.actor == "gated":
             self.gate = self.candidates.gate()
-        if config.actor == "relative":
-            self.gate = self.candidates.above(config.gate_hz)
         self._strategy = CMA(
             mean=begin(self.candidates, config, world.gap_slots),
             sigma=config.sigma_0,
