@@ -49,6 +49,11 @@ def check_together(config: TrainConfig) -> None:
             f"learner=evolution searches actor={', '.join(SEARCHED[:-1])} or {SEARCHED[-1]} of preset=timing, not "
             f"{config.actor} of {config.preset}"
         )
+    if config.actor == "relative" and config.healthy_plants:
+        raise ValueError(
+            f"actor=relative is searched with its gate open: healthy_plants={config.healthy_plants} would be charged "
+            "for pulses that the gate stops, so healthy_plants=0 is allowed"
+        )
     plants = config.candidate_plants + config.milder_plants + config.healthy_plants
     if config.learner == "evolution" and config.generations * plants > BLOCK:
         raise ValueError(

@@ -293,7 +293,11 @@ def test_metrics_say_what_a_generation_did(run: Path) -> None:
         (["actor=compact"], "not compact of timing"),
         (["population=3"], "from 4 up to 1024"),
         (["candidate_s=2"], "from 3 up to 600"),
-        (["gate_hz=-1"], "gate_hz"),
+        (["gate_hz=-1"], "from 0 up to 100"),
+        (
+            ["healthy_plants=1"],
+            "searched with its gate open: healthy_plants=1 .* healthy_plants=0 is",
+        ),
         (["generations=1430"], "of 7 plants .* would meet plants twice: at most 10000"),
     ],
 )
