@@ -22,7 +22,7 @@ from sea_dbs.progress import progress
 from sea_dbs.report import style
 from sea_dbs.seeds import SEARCH
 from sea_dbs.statistics import mean_interval
-from sea_dbs.train import CONFIG
+from sea_dbs.train import CONFIG, check_searched
 
 FIRST = SEARCH + 9_000  # of the plants; on others thresholds were chosen
 SEVERITIES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 1.0)  # above 0.3 beta is flat (docs/plant.md)
@@ -43,7 +43,7 @@ def follow(run: Path, config: TrainConfig, severity: float, seeds: list[int]) ->
     world = World(config.world(precision="float32", pd=severity), SECONDS)
     untreated = world.untreated(seeds)
     done = world.follow(TorchPolicy.load(run), seeds)
-    if not np.isfinite(done.beta).all():
+    if not np.isfinite([*untreated, *done.beta[0]]).all():
         raise SystemExit(f"a plant diverged at severity {severity:g} under {run}")
     return untreated, 100.0 * done.beta[0] / untreated, done.pulse_hz[0]
 
@@ -84,6 +84,7 @@ def main() -> None:
     for run, config in zip(given.runs, configs, strict=True):
         if config.preset != "timing":
             raise SystemExit(f"{run} is a policy of preset {config.preset}: allowed is timing")
+        check_searched(config)  # nothing else is simulated here
     seeds = [FIRST + k for k in range(given.plants)]
     rows: list[list[tuple[Floats, Floats, Floats]]] = []
     with progress("severities", len(configs) * len(SEVERITIES)) as bar:

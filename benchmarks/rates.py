@@ -36,12 +36,14 @@ def main() -> None:
     parser.add_argument("--plants", type=int, default=24)
     parser.add_argument("--seconds", type=float, default=10.0, help="counted on each plant")
     parser.add_argument("--hz", default="0,26,45,78,130,185", help="pulses a second")
+    parser.add_argument("--pd", default="1,0", help="severities: 1 parkinsonian, 0 healthy")
     given = parser.parse_args()
     begin = samples(SETTLE_MS + TRANSIENT_MS)
     n = begin + samples(1000.0 * given.seconds)
     print("| plant | pulses a second | GPi, spikes a second a cell: mean, sd, range | P_beta: mean, sd, range |")
     print("|---|---|---|---|")
-    for pd, word in ((1.0, "parkinsonian"), (0.0, "healthy")):
+    for pd in (float(one) for one in given.pd.split(",")):
+        word = {1.0: "parkinsonian", 0.0: "healthy"}.get(pd, f"severity {pd:g}")
         plants, inputs = [], []
         for seed in search_seeds(given.plants):
             generator, _ = np_random(seed)

@@ -35,9 +35,10 @@ class LfpTrack:
     """
 
     def __init__(self, config: EnvConfig) -> None:
-        span_ms = config.window_ms + (config.n_obs - 1) * (
-            config.stride_ms if config.view == "trace" else config.slot_ms
-        )
+        back_ms = config.slots_observed * config.slot_ms
+        if config.view == "trace":
+            back_ms = (config.n_obs - 1) * config.stride_ms
+        span_ms = config.window_ms + back_ms
         self._every = round(LFP_STEP_MS / config.dt_ms)
         self._hidden = round(config.artefact_ms / config.dt_ms)
         self._length = round(config.window_ms / LFP_STEP_MS)  # values of a window

@@ -156,7 +156,7 @@ class TrainConfig(AsBefore):
     epsilon_min: Share = 0.05
     epsilon_lambda: float = Field(0.001, ge=0, le=10)  # 1/environment step
 
-    # -- learner=evolution: a search for the weights of actor=linear, see sea_dbs.evolution --------------------------
+    # -- learner=evolution: a search for the weights of a timing policy, see sea_dbs.evolution ----------------------
     pulse_budget_hz: float = Field(45.5, ge=5, le=130)  # pulses a second that cost nothing; 45.5 is 35 % of 130 Hz
     start: Literal["train", "earlier"] = "train"  # a train of the budget's rate, or what an earlier search had found
     group_pulses: int = Field(22, ge=1, le=100)  # pulses of a group of that train; 1: a regular one

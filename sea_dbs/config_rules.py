@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from sea_dbs.pulse_trains import BANKS
 from sea_dbs.seeds import BLOCK
 
-SEARCHED = ("linear", "gated", "relative")  # actors of learner=evolution
-
 if TYPE_CHECKING:
     from sea_dbs.config import TrainConfig
+
+SEARCHED = ("linear", "gated", "relative")  # actors of learner=evolution
 
 
 def check_together(config: TrainConfig) -> None:
@@ -49,10 +49,10 @@ def check_together(config: TrainConfig) -> None:
             f"learner=evolution searches actor={', '.join(SEARCHED[:-1])} or {SEARCHED[-1]} of preset=timing, not "
             f"{config.actor} of {config.preset}"
         )
-    if config.actor == "relative" and config.healthy_plants:
+    if config.learner == "evolution" and config.actor == "relative" and config.healthy_plants:
         raise ValueError(
             f"actor=relative is searched with its gate open: healthy_plants={config.healthy_plants} would be charged "
-            "for pulses that the gate stops, so healthy_plants=0 is allowed"
+            "for pulses that the gate stops, so it needs healthy_plants=0"
         )
     plants = config.candidate_plants + config.milder_plants + config.healthy_plants
     if config.learner == "evolution" and config.generations * plants > BLOCK:

@@ -183,8 +183,8 @@ class RelativeActor(nn.Module):
     """A linear map of what is seen relative to a long mean of it says when, the mean itself says whether.
 
     (n, n_obs) -> (n, slots, 2). The first layer makes the map's value (two signs of it) and the mean, the second takes
-    the mean off the value and compares it with a threshold; then as `GatedActor`. A layer of its own keeps the mean's
-    many small weights apart from the map's, which INT8 would round them away with. What `sea_dbs.evolution` searches
+    the mean off the value and compares it with a threshold; then as `GatedActor`. The mean is a row of its own, taken
+    off in the second layer: folded into the map's weights INT8 would round it away. What `sea_dbs.evolution` searches
     with ``actor=relative``.
     """
 

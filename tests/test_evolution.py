@@ -40,7 +40,7 @@ def candidate(hz: float = 45.0) -> tuple[Candidates, NDArray[np.float64]]:
 
 
 def test_a_lane_of_the_search_is_the_environment_for_a_policy_that_reads_relative_to_a_long_mean() -> None:
-    """Its network, which has the mean in a layer of its own, decides as the two maps that are searched."""
+    """Its network, which takes the mean off in its second layer, decides as the two maps that are searched."""
     config = env_config("timing", n_obs=1140, episode_steps=1110)
     made = Candidates(config.n_obs, config.slot_ms, gated=False, relative=True)
     values = made.groups(14, 26.0, config.gap_slots) + np.random.default_rng(3).normal(0.0, 0.3, made.size)
@@ -233,7 +233,8 @@ def test_costs_count_pulses_above_the_budget_and_on_healthy_plants() -> None:
 
 
 def test_plants_of_a_milder_disease_count_as_the_others_do() -> None:
-    chosen = tiny(actor="relative", n_obs=1140, gate_hz=0, milder_plants=1, healthy_plants=0, pulse_budget_hz=20)
+    """And the gate of actor=relative, which here would be shut, is open in a search."""
+    chosen = tiny(actor="relative", n_obs=1140, gate_hz=100, milder_plants=1, healthy_plants=0, pulse_budget_hz=20)
     first, again = next(Evolution(chosen).generations()), Evolution(chosen)
     weights = again.candidates.weights(np.stack(again._ask()))
     plants = [training_seed(0, k) for k in range(3)]
@@ -242,9 +243,11 @@ def test_plants_of_a_milder_disease_count_as_the_others_do() -> None:
         world = World(chosen.world(pd=pd, precision="float32"), 3.0)
         done = world.play(weights, seeds)
         percent = 100.0 * (done.beta / world.untreated(seeds)).mean(axis=1)
+        assert (first.beta_percent if pd == 1.0 else first.milder_percent) == pytest.approx(percent)
         cost += len(seeds) / 3.0 * (percent + BUDGET_PRICE * np.maximum(0.0, done.pulse_hz.mean(axis=1) - 20.0))
     assert first.cost == pytest.approx(cost)
     assert chosen.sha256() != chosen.model_copy(update={"milder_pd": 0.2}).sha256()
+    assert chosen.sha256() != chosen.model_copy(update={"gate_hz": 30.0}).sha256()
     plain = tiny()
     assert plain.sha256() == plain.model_copy(update={"milder_pd": 0.2, "gate_hz": 30.0}).sha256()
 
@@ -296,7 +299,7 @@ def test_metrics_say_what_a_generation_did(run: Path) -> None:
         (["gate_hz=-1"], "from 0 up to 100"),
         (
             ["healthy_plants=1"],
-            "searched with its gate open: healthy_plants=1 .* healthy_plants=0 is",
+            "searched with its gate open: healthy_plants=1 .* it needs healthy_plants=0",
         ),
         (["generations=1430"], "of 7 plants .* would meet plants twice: at most 10000"),
     ],

@@ -88,6 +88,18 @@ def test_they_are_silent_on_healthy_plants(name: str) -> None:
     assert run.pulses.mean() * config.stim_hz < 6.5  # 5 % of 130 Hz
 
 
+def test_timing_26_goes_on_where_the_disease_is_milder() -> None:
+    """Severity 0.1, where drift=disease ends: there `timing-45` takes most plants for healthy ones."""
+    config = _world("timing-26", pd=0.1)
+    plants = [HELD_OUT + k for k in range(6)]
+    untreated, own = (
+        play(config, controller, plants, config.episode_steps)
+        for controller in (Never(1), TorchPolicy.load(POLICIES / "timing-26"))
+    )
+    assert (_beta(own, config) / _beta(untreated, config)).mean() < 0.95
+    assert own.pulses.mean() * config.stim_hz > 4.0
+
+
 def test_sea_dbs_over_trains_tells_the_plants_that_answer_to_130_hz_from_the_others() -> None:
     """It tries trains for some seconds, and ends at 130 Hz or at one group of 16 pulses a second, plant by plant."""
     config = find_task("efficient-3").config(precision="float32", own_duties=8)

@@ -98,7 +98,7 @@ class PatientWrapper(Layer):
         gain, config = self.patient.electrode_gain, self._base.config
         if config.view == "timing":  # of power: spikes are counted all the same, an LFP's amplitude goes with its root
             scale = np.ones(config.n_obs)
-            scale[: config.n_obs // 2] = 1.0 if config.obs == "gpi" else math.sqrt(gain)
+            scale[: config.slots_observed] = 1.0 if config.obs == "gpi" else math.sqrt(gain)
             return (observation * scale).astype(np.float32)
         return (observation * gain).astype(np.float32)
 

@@ -23,7 +23,7 @@ _LEAST = torch.tensor([[0.0, 0.0, 0.0], [1.0, -1.0, -1.0]])  # the smaller of a,
 Floats = NDArray[np.float64]
 
 
-def found(search: Evolution) -> nn.Module:
+def policy_of(search: Evolution) -> nn.Module:
     """The policy that the search stands at."""
     if search.config.actor == "relative":
         return relative_actor_of(search.candidates, search.mean, search.config.gate_hz)
@@ -31,7 +31,10 @@ def found(search: Evolution) -> nn.Module:
 
 
 def relative_actor_of(candidates: Candidates, candidate: Floats, gate_hz: float) -> RelativeActor:
-    """The policy of this candidate, (size,), behind a gate that opens above ``gate_hz`` (Hz a cell)."""
+    """The policy of this candidate, (size,), behind a gate that opens above ``gate_hz`` (Hz a cell).
+
+    A long mean below 0 counts as 0, where the gate is shut anyway.
+    """
     rate, pulse = candidates.filters(candidate)
     when, mean = np.concatenate([rate, pulse]), candidates.long_mean()
     threshold = -candidates.above(gate_hz)[-1]

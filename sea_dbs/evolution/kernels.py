@@ -1,7 +1,7 @@
 """What is searched: a linear policy over the last slots, its two filters given by few numbers.
 
-A filter of 240 slots has more numbers than an evolution strategy finds in a day. Here each is a sum of decays and of
-damped oscillations around the beta band, so that a candidate is 27 numbers; `weights` writes it out slot by slot.
+A filter of hundreds of slots has more numbers than an evolution strategy finds in a day. Here each is a sum of decays
+and of damped oscillations around the beta band, so that a candidate is 27 numbers; `weights` writes it out.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Candidates:
 
     def __init__(self, n_obs: int, slot_ms: float, *, gated: bool = True, relative: bool = False) -> None:
         half = n_obs // 2
-        self.slot_ms, self.gated, self.relative = slot_ms, gated, relative
+        self.slot_ms, self.gated, self.relative = slot_ms, gated and not relative, relative
         self._rate, self._rate_norms = basis(half, slot_ms, RATE_DECAYS_MS, RATE_HZ, RATE_DAMPING_MS)
         self._pulse, self._pulse_norms = basis(half, slot_ms, PULSE_DECAYS_MS, PULSE_HZ, PULSE_DAMPING_MS)
 

@@ -57,7 +57,7 @@ class World:
     """
 
     def __init__(self, config: EnvConfig, seconds: float) -> None:
-        self.config, self.half = config, config.n_obs // 2
+        self.config, self.half = config, config.slots_observed
         self.n_slots = round(seconds * config.stim_hz)
         self.edges = slot_edges(config, 0, self.n_slots)
         self._known: dict[int, Settled] = {}

@@ -1,4 +1,4 @@
-"""A search as a training run: its folder, its metrics, and its policy as an actor that everything else can use."""
+"""A search as a training run: its folder, its metrics, its picture."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import nn
 from envs.errors import UserError
 from sea_dbs import checkpoint
 from sea_dbs.config import TrainConfig
-from sea_dbs.evolution.actors import found
+from sea_dbs.evolution.actors import policy_of
 from sea_dbs.evolution.search import Evolution, Generation
 from sea_dbs.files import atomic_write_bytes
 from sea_dbs.runlog import RunLog, read_metrics
@@ -42,7 +42,7 @@ def evolve(config: TrainConfig, run: Path, *, quiet: bool) -> tuple[nn.Module, i
             _save(run, config, search, time.monotonic() - began)
     _save(run, config, search, time.monotonic() - began)
     _draw(run, search)
-    return found(search), total, time.monotonic() - began
+    return policy_of(search), total, time.monotonic() - began
 
 
 def _draw(run: Path, search: Evolution) -> None:
@@ -93,6 +93,8 @@ def _line(done: Generation, size: int, config: TrainConfig) -> dict[str, Any]:
         "best_cost": float(done.cost[best]),
         "best_beta_percent": float(done.beta_percent[best]),
         "best_pulse_hz": float(done.pulse_hz[best]),
+        "best_milder_percent": None if np.isnan(done.milder_percent[best]) else float(done.milder_percent[best]),
+        "best_milder_hz": None if np.isnan(done.milder_hz[best]) else float(done.milder_hz[best]),
         "best_healthy_hz": None if np.isnan(done.healthy_hz[best]) else float(done.healthy_hz[best]),
         "diverged": done.diverged,
     }

@@ -21,7 +21,7 @@ from sea_dbs.seeds import stream, training_seed
 
 BUDGET_PRICE = 2.0  # % of untreated beta a Hz above the budget, ours: along regular trains a Hz buys about 0.5 %
 HEALTHY_S = 3.0  # s on each healthy plant
-ALL_DIVERGED = 1_000.0  # %, cost of a candidate on whose plants nothing could be measured
+ALL_DIVERGED = 1_000.0  # %, cost of a candidate with which all plants of one severity diverged
 
 Floats = NDArray[np.float64]
 
@@ -30,9 +30,11 @@ class Generation(NamedTuple):
     """What a generation did, a value a candidate."""
 
     number: int  # from 0
-    beta_percent: Floats  # P_beta, % of untreated: mean over its plants, without those of a milder disease
-    beta: Floats  # mean P_beta (spikes²/s²)
-    pulse_hz: Floats
+    beta_percent: Floats  # P_beta, % of untreated: mean over its plants of the configured severity
+    beta: Floats  # mean P_beta (spikes²/s²) of these
+    pulse_hz: Floats  # and pulses a second
+    milder_percent: Floats  # P_beta, % of untreated, on plants of a milder disease; nan where none are met
+    milder_hz: Floats  # and pulses a second
     healthy_hz: Floats  # pulses a second on healthy plants; 0 where none are met, nan where all diverged
     cost: Floats
     diverged: int  # trials whose plant diverged, left out of the means
@@ -72,7 +74,6 @@ class Evolution:
         world = config.world(precision=config.plant_precision)
         self.world = World(world, config.candidate_s)
         self.healthy = World(world.model_copy(update={"pd": 0.0}), HEALTHY_S)
-        self.gate: Floats | None = None
         self.milder = World(world.model_copy(update={"pd": config.milder_pd}), config.candidate_s)
         self.candidates = Candidates(
             world.n_obs,
@@ -80,6 +81,8 @@ class Evolution:
             gated=config.actor == "linear" and config.healthy_plants > 0,
             relative=config.actor == "relative",
         )
+        # that of actor=relative is open in the search
+        self.gate: Floats | None = None
         if config.actor == "gated":
             self.gate = self.candidates.gate()
         self._strategy = CMA(
@@ -109,16 +112,18 @@ class Evolution:
             weights = self.candidates.weights(np.stack(candidates))
             judged = self._judge(self.world, weights, seeds[:ill])
             cost, lost = judged.cost, judged.diverged
+            mild_percent = mild_hz = np.full(len(candidates), np.nan)
             if milder:
                 those = self._judge(self.milder, weights, seeds[ill : ill + milder])
                 cost, lost = (ill * cost + milder * those.cost) / (ill + milder), lost + those.diverged
+                mild_percent, mild_hz = those.percent, those.hz
             healthy = np.zeros(len(candidates))
             if sound:
                 told = self.healthy.play(weights, seeds[ill + milder :], self.gate).pulse_hz
                 healthy, lost = _means(told), lost + int(np.isnan(told).sum())
             cost = np.nan_to_num(cost + self.config.healthy_price * healthy, nan=ALL_DIVERGED)
             self._tell(candidates, cost)
-            yield Generation(number, judged.percent, judged.beta, judged.hz, healthy, cost, lost)
+            yield Generation(number, judged.percent, judged.beta, judged.hz, mild_percent, mild_hz, healthy, cost, lost)
 
     def _judge(self, world: World, weights: Floats, seeds: Sequence[int]) -> _Judged:
         """What each candidate does on these plants, and what that costs."""
