@@ -1,7 +1,7 @@
 """What a timing policy does at each severity: how much of its benefit is kept where the disease is milder, and how much
 it pulses on healthy plants.
 
-python -m benchmarks.doses policies/timing-26 policies/timing-45 --plants 32 --out docs/doses.png
+python -m benchmarks.doses policies/timing-relative policies/timing-26 policies/timing-45 --out docs/doses.png
 
 Search plants at each severity, ten seconds: the same networks, disease alone differs.
 """
@@ -26,6 +26,7 @@ from sea_dbs.train import CONFIG, check_searched
 
 FIRST = SEARCH + 9_000  # of the plants; on others thresholds were chosen
 SEVERITIES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 1.0)  # above 0.3 beta is flat (docs/plant.md)
+COLORS = (style.POLICY, style.PULSES, style.CONTINUOUS)
 SECONDS = 10.0  # s on each plant; the first is not judged
 
 Floats = NDArray[np.float64]
@@ -52,7 +53,7 @@ def follow(run: Path, config: TrainConfig, severity: float, seeds: list[int]) ->
 def picture(names: list[str], found: NDArray[np.float64]) -> bytes:
     """Beta and pulses over severity, (policies, severities, 3, plants). PNG bytes."""
     figure, [beta, pulses] = style.subplots(9.0, 3.8, 1, 2)
-    for (name, rows), color in zip(zip(names, found, strict=True), (style.POLICY, style.PULSES), strict=False):
+    for (name, rows), color in zip(zip(names, found, strict=True), COLORS, strict=False):
         for axes, values in ((beta, rows[:, 1]), (pulses, rows[:, 2])):
             axes.plot(SEVERITIES, values, "-", color=color, alpha=0.12, linewidth=0.8)
             axes.plot(SEVERITIES, values.mean(axis=1), "o-", color=color, label=name)
@@ -72,14 +73,14 @@ def picture(names: list[str], found: NDArray[np.float64]) -> bytes:
 def main() -> None:
     """Print a Markdown table, and draw it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="one or two policies of preset timing")
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="one to three policies of preset timing")
     parser.add_argument("--plants", type=int, default=32, help="2 to 64")
     parser.add_argument("--out", type=Path, required=True, help="a PNG")
     given = parser.parse_args()
     if not 2 <= given.plants <= 64:
         raise SystemExit(f"--plants is {given.plants}: from 2 to 64 are allowed")
-    if len(given.runs) > 2:
-        raise SystemExit(f"{len(given.runs)} policies were given: one or two are allowed")
+    if len(given.runs) > len(COLORS):
+        raise SystemExit(f"{len(given.runs)} policies were given: from 1 to {len(COLORS)} are allowed")
     configs = [load_config(run / CONFIG) for run in given.runs]
     for run, config in zip(given.runs, configs, strict=True):
         if config.preset != "timing":

@@ -29,4 +29,4 @@ def small(**more: Any) -> list[str]:
 
 def tiny(**more: Any) -> TrainConfig:
     """The configuration of such a search."""
-    return load_config("timing-26", small(**more))
+    return load_config("timing-relative", small(**more))

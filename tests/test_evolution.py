@@ -196,7 +196,7 @@ def test_a_stopped_search_goes_on_as_if_nothing_had_happened(tmp_path: Path, mon
 def test_a_killed_search_loses_a_generation_at_most(tmp_path: Path) -> None:
     """kill -9 of the command, as soon as a first generation is kept."""
     settings_ = {"generations": 4, "actor": "relative", "n_obs": 1140, "milder_plants": 1, "healthy_plants": 0}
-    arguments = ["train", "--config", "timing-26", *small(**settings_), "--out", str(tmp_path / "killed")]
+    arguments = ["train", "--config", "timing-relative", *small(**settings_), "--out", str(tmp_path / "killed")]
     command = [sys.executable, "-c", "from sea_dbs.cli import main; main()", *arguments]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     end = time.monotonic() + 150.0
@@ -306,7 +306,7 @@ def test_metrics_say_what_a_generation_did(run: Path) -> None:
 )
 def test_settings_that_do_not_fit_are_one_sentence(given_: list[str], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
-        load_config("timing-26", given_)
+        load_config("timing-relative", given_)
 
 
 @pytest.mark.parametrize(
@@ -319,5 +319,5 @@ def test_settings_that_do_not_fit_are_one_sentence(given_: list[str], sentence: 
 )
 def test_a_world_that_a_search_does_not_simulate_is_refused(given_: str, sentence: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=sentence):
-        train(load_config("timing-26", [given_]), tmp_path / "run", quiet=True)
+        train(load_config("timing-relative", [given_]), tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()

@@ -24,7 +24,7 @@ from sea_dbs.seeds import HELD_OUT
 from sea_dbs.tasks import find_task
 
 POLICIES = Path(__file__).parents[1] / "policies"
-NAMES = ("timing-45", "timing-26")
+NAMES = ("timing-45", "timing-26", "timing-relative")
 OF_TRAINS = "trains-memory"
 
 
@@ -50,7 +50,7 @@ def test_manifest_config_and_exports_are_of_this_policy(name: str) -> None:
         assert (policy.act(seen) != exported.act(seen)).mean() <= most
 
 
-ROWS = [("timing-45", 75.0, 45.5), ("timing-26", 84.0, 26.0)]
+ROWS = [("timing-45", 75.0, 45.5), ("timing-26", 84.0, 26.0), ("timing-relative", 84.0, 26.0)]
 PLANTS = [HELD_OUT + k for k in range(4)]
 
 
@@ -88,13 +88,13 @@ def test_they_are_silent_on_healthy_plants(name: str) -> None:
     assert run.pulses.mean() * config.stim_hz < 6.5  # 5 % of 130 Hz
 
 
-def test_timing_26_goes_on_where_the_disease_is_milder() -> None:
-    """Severity 0.1, where drift=disease ends: there `timing-45` takes most plants for healthy ones."""
-    config = _world("timing-26", pd=0.1)
+def test_timing_relative_goes_on_where_the_disease_is_milder() -> None:
+    """Severity 0.1, where drift=disease ends: there the others take most plants for healthy ones."""
+    config = _world("timing-relative", pd=0.1)
     plants = [HELD_OUT + k for k in range(6)]
     untreated, own = (
         play(config, controller, plants, config.episode_steps)
-        for controller in (Never(1), TorchPolicy.load(POLICIES / "timing-26"))
+        for controller in (Never(1), TorchPolicy.load(POLICIES / "timing-relative"))
     )
     assert (_beta(own, config) / _beta(untreated, config)).mean() < 0.95
     assert own.pulses.mean() * config.stim_hz > 4.0
