@@ -27,6 +27,7 @@ from sea_dbs.train import CONFIG, check_searched
 FIRST = SEARCH + 9_000  # of the plants; on others thresholds were chosen
 SEVERITIES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 1.0)  # above 0.3 beta is flat (docs/plant.md)
 COLORS = (style.POLICY, style.PULSES, style.CONTINUOUS)
+HEALTHY_HZ = 6.5  # pulses a second, 5 % of 130 Hz: the goal on healthy plants
 SECONDS = 10.0  # s on each plant; the first is not judged
 
 Floats = NDArray[np.float64]
@@ -59,7 +60,7 @@ def picture(names: list[str], found: NDArray[np.float64]) -> bytes:
             axes.plot(SEVERITIES, values.mean(axis=1), "o-", color=color, label=name)
     beta.axhline(100.0, color=style.UNTREATED, linewidth=0.8)
     beta.set_ylabel("P_beta, % of the same plant untreated")
-    pulses.axhline(6.5, color=style.NEUTRAL, linestyle=":", label="5 % of 130 Hz")
+    pulses.axhline(HEALTHY_HZ, color=style.NEUTRAL, linestyle=":", label="5 % of 130 Hz")
     pulses.set_ylabel("pulses a second")
     for axes in (beta, pulses):
         axes.set_xlabel("severity (pd: 0 healthy, 1 parkinsonian)")

@@ -52,8 +52,8 @@ def test_a_lane_of_the_search_is_the_environment_for_a_policy_that_reads_relativ
     env = make_env("timing", n_obs=1140, episode_steps=1110)
     start = begin([env], [SEED])
     policy.init_state(1)
-    given = sum(step.infos[0]["pulses"] for step in rollout([env], policy, 1110, start=start))
-    assert given == pytest.approx(3.0 * found.pulse_hz[0, 0])
+    pulses = sum(step.infos[0]["pulses"] for step in rollout([env], policy, 1110, start=start))
+    assert pulses == pytest.approx(3.0 * found.pulse_hz[0, 0])
 
 
 @given(shift=st.floats(-0.3, 0.3), seed=st.integers(0, 1000))
